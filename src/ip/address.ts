@@ -150,7 +150,8 @@ function parseIpv4(text: string): IpAddress | undefined {
   return value < 0 ? undefined : { family: 4, w0: 0, w1: 0, w2: 0xffff, w3: value | 0 };
 }
 
-const groups = new Uint16Array(8);
+/** The eight groups of the address being parsed: parsing never yields, so one is enough. */
+const scratch = new Uint16Array(8);
 
 function parseIpv6(text: string): IpAddress | undefined {
   let count = 0;
@@ -174,12 +175,12 @@ function parseIpv6(text: string): IpAddress | undefined {
     if (char === 0x2e) {
       const quad = count > 6 ? -1 : quadFrom(text, start);
       if (quad < 0) return undefined;
-      groups[count++] = quad >>> 16;
-      groups[count++] = quad & 0xffff;
+      scratch[count++] = quad >>> 16;
+      scratch[count++] = quad & 0xffff;
       break;
     }
     if (at === start) return undefined;
-    groups[count++] = group;
+    scratch[count++] = group;
     if (at === text.length) break;
     if (char !== 0x3a) return undefined;
     at++;
@@ -191,14 +192,14 @@ function parseIpv6(text: string): IpAddress | undefined {
   }
   if (gap < 0 ? count !== 8 : count === 8) return undefined;
   if (gap >= 0) {
-    groups.copyWithin(gap + 8 - count, gap, count);
-    groups.fill(0, gap, gap + 8 - count);
+    scratch.copyWithin(gap + 8 - count, gap, count);
+    scratch.fill(0, gap, gap + 8 - count);
   }
   return fromWords(word(0), word(2), word(4), word(6));
 }
 
 function word(index: number): number {
-  return (groups[index]! << 16) | groups[index + 1]!;
+  return (scratch[index]! << 16) | scratch[index + 1]!;
 }
 
 function hexDigit(char: number): number {
