@@ -1,0 +1,26 @@
+/**
+ * Network namespaces: make, open, enter and delete them. Entering is synchronous, and the thread always comes back; a socket made
+ * inside belongs to the namespace for life, so one process can serve many.
+ *
+ * ```ts
+ * import { createServer } from 'node:net';
+ * import { createNamespace, deleteNamespace, writeSysctl } from 'ambient-kit/netns';
+ *
+ * using pod = createNamespace('pod-a');                       // what `ip netns list` shows
+ * writeSysctl(pod, 'net.ipv4.ip_forward', '1');
+ * const server = pod.run(() => createServer().listen({ host: '127.0.0.1', port: 8080 }));
+ * // … the server answers inside pod-a, its JavaScript runs here
+ * server.close();
+ * deleteNamespace('pod-a');
+ * ```
+ *
+ * Needs CAP_SYS_ADMIN. Works in worker threads: a namespace is entered by one thread, never by the process.
+ *
+ * @module netns
+ */
+
+export { createNamespace, deleteNamespace, listNamespaces, openNamespace } from './named-namespaces.ts';
+export { NETNS_DIRECTORY, namespacePath } from './namespace-name.ts';
+export { NetnsError } from './netns-error.ts';
+export { currentNamespace, NetworkNamespace } from './network-namespace.ts';
+export { readSysctl, writeSysctl } from './sysctl.ts';
