@@ -1,5 +1,5 @@
 import type { MeshState } from './mesh-state.ts';
-import type { GatewayAddress, Service, Workload } from './model.ts';
+import type { GatewayAddress, Service, WeightedGateway, Workload } from './model.ts';
 import { parseDestination } from './network-address.ts';
 import { pickByWeight, type Random, selectEndpoint, type Upstream } from './select-endpoint.ts';
 
@@ -8,9 +8,11 @@ import { pickByWeight, type Random, selectEndpoint, type Upstream } from './sele
  * waypoints whose weights are all zero count as none.
  */
 export function waypointOf(service: Service, random: Random): GatewayAddress | undefined {
-  let totalWeight = 0;
-  for (const { weight } of service.weightedWaypoints) totalWeight += weight;
-  return pickByWeight(service.weightedWaypoints, totalWeight, random)?.destination ?? service.waypoint;
+  return pickByWeight(service.weightedWaypoints, weightOf, random)?.destination ?? service.waypoint;
+}
+
+function weightOf(waypoint: WeightedGateway): number {
+  return waypoint.weight;
 }
 
 /**

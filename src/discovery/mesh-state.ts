@@ -171,8 +171,8 @@ export class MeshState {
     if (current === undefined) return noEndpoints;
     const usable = new Map<string, Endpoint>();
     const allowAll = current.loadBalancer?.healthPolicy === 'AllowAll';
-    for (const [uid, endpoint] of Object.entries(current.endpoints)) {
-      if (allowAll || endpoint.status === 'Healthy') usable.set(uid, endpoint);
+    for (const endpoint of Object.values(current.endpoints)) {
+      if (allowAll || endpoint.status === 'Healthy') usable.set(endpoint.workloadUid, endpoint);
     }
     for (const [uid, endpoint] of this.#declaredEndpoints.get(key) ?? noEndpoints) {
       if (allowAll || endpoint.status === 'Healthy') usable.set(uid, endpoint);

@@ -37,24 +37,21 @@ export function selectEndpoint(state: MeshState, query: EndpointQuery): Upstream
   const preferences = service.loadBalancer?.routingPreferences ?? [];
   const mode = service.loadBalancer?.mode ?? 'Standard';
   let bestRank = 0;
-  let totalWeight = 0;
   let candidates: Workload[] = [];
   const endpoints = state.endpointsOf(service);
   for (const endpoint of endpoints.values()) {
     const workload = state.workload(endpoint.workloadUid);
-    if (workload === undefined || workload.capacity <= 0) continue;
-    if (!isReachable(workload, source) || endpointPort(service, endpoint, workload, query) === undefined) continue;
+    if (workload === undefined || !isReachable(workload, source)) continue;
+    if (endpointPort(service, endpoint, workload, query) === undefined) continue;
     const rank = mode === 'Strict' || mode === 'Failover' ? preferenceRank(preferences, mode, source, workload) : 0;
     if (rank < bestRank) continue;
     if (rank > bestRank) {
       bestRank = rank;
-      totalWeight = 0;
       candidates = [];
     }
-    totalWeight += workload.capacity;
     candidates.push(workload);
   }
-  const workload = pickByWeight(candidates, totalWeight, query.random);
+  const workload = pickByWeight(candidates, capacityOf, query.random);
   if (workload === undefined) return undefined;
   const port = endpointPort(service, endpoints.get(workload.uid)!, workload, query)!;
   const ip = chooseIp(workload, service.ipFamilies, query.destinationIp);
@@ -102,21 +99,30 @@ export function chooseIp(workload: Workload, families: IpFamilies | undefined, d
   return fallback;
 }
 
-/** One of the items by weight; undefined when there is none, or none with a weight. */
-export function pickByWeight<T extends { readonly capacity?: number; readonly weight?: number }>(
-  items: readonly T[],
-  totalWeight: number,
-  random: Random,
-): T | undefined {
-  if (items.length <= 1) return totalWeight > 0 ? items[0] : undefined;
-  if (totalWeight <= 0) return undefined;
-  let left = random() * totalWeight;
+/** One of the items by weight; undefined when there is none with a weight above 0. */
+export function pickByWeight<T>(items: readonly T[], weightOf: (item: T) => number, random: Random): T | undefined {
+  let total = 0;
+  let last: T | undefined;
+  let choices = 0;
   for (const item of items) {
-    left -= item.capacity ?? item.weight ?? 0;
+    const weight = weightOf(item);
+    if (weight <= 0) continue;
+    total += weight;
+    last = item;
+    choices++;
+  }
+  if (choices <= 1) return last;
+  let left = random() * total;
+  for (const item of items) {
+    left -= weightOf(item);
     if (left < 0) return item;
   }
   // Rounding can leave a crumb: it belongs to the last item that has a weight.
-  return items.findLast((item) => (item.capacity ?? item.weight ?? 0) > 0);
+  return last;
+}
+
+function capacityOf(workload: Workload): number {
+  return workload.capacity;
 }
 
 function isReachable(workload: Workload, source: Workload): boolean {

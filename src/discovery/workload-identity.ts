@@ -1,4 +1,4 @@
-import { formatSpiffeId, type SpiffeId } from '../identity/index.ts';
+import { formatSpiffeId, type SpiffeId } from '../identity/spiffe-id.ts';
 import type { Workload } from './model.ts';
 
 const identities = new WeakMap<Workload, SpiffeId | null>();
