@@ -34,10 +34,31 @@ export const DEFAULT_MAX_POLICY_NODES = 100_000;
 /**
  * Checks a policy and makes it ready to be matched; ranges are parsed here and never again.
  * @throws {@link InvalidPolicyError} ERR_RBAC_POLICY naming the field: wrong type, unknown field, bad value;
- *   ERR_RBAC_LIMIT beyond `maxPolicyNodes`
+ *   ERR_RBAC_LIMIT beyond `maxPolicyNodes`; ERR_RBAC_OPTION for a bad option
  */
 export function compilePolicy(policy: Policy, options: CompileOptions = {}): CompiledPolicy {
+  checkCompileOptions(options);
   return new PolicyCompiler(options).compile(policy);
+}
+
+/** Refuses what would quietly turn into a default: a misspelt `fail-closed` must not fail open. */
+export function checkCompileOptions(options: CompileOptions): void {
+  const { emptyMatch, lenient } = options;
+  if (emptyMatch !== undefined && emptyMatch !== 'never-matches' && emptyMatch !== 'fail-closed') {
+    throw invalidOption('emptyMatch', "expected 'never-matches' or 'fail-closed'");
+  }
+  if (lenient !== undefined && typeof lenient !== 'boolean') throw invalidOption('lenient', 'expected true or false');
+  checkLimit('maxPolicyNodes', options.maxPolicyNodes, DEFAULT_MAX_POLICY_NODES);
+}
+
+export function checkLimit(field: string, value: number | undefined, standard: number): number {
+  if (value === undefined) return standard;
+  if (!Number.isSafeInteger(value) || value < 0) throw invalidOption(field, 'expected an integer from 0 on');
+  return value;
+}
+
+function invalidOption(field: string, message: string): InvalidPolicyError {
+  return new InvalidPolicyError({ code: 'ERR_RBAC_OPTION', op: 'rbac.options', field, message });
 }
 
 const POLICY_FIELDS = ['name', 'namespace', 'scope', 'action', 'dryRun', 'rules'] as const;

@@ -1,5 +1,4 @@
-import type { AmbientError } from '../errors/index.ts';
-import { type CompileOptions, compilePolicy } from './compile.ts';
+import { type CompileOptions, checkCompileOptions, checkLimit, compilePolicy } from './compile.ts';
 import type { CompiledPolicy } from './compiled-policy.ts';
 import { InvalidPolicyError } from './errors.ts';
 import type { Policy } from './policy.ts';
@@ -37,9 +36,11 @@ export class PolicySet {
   #byNamespace = new Map<string, Map<string, CompiledPolicy>>();
   #version = 0;
 
+  /** @throws {@link InvalidPolicyError} ERR_RBAC_OPTION */
   constructor(options: PolicySetOptions = {}) {
-    this.#options = options;
-    this.#maxPolicies = options.maxPolicies ?? DEFAULT_MAX_POLICIES;
+    checkCompileOptions(options);
+    this.#options = { ...options };
+    this.#maxPolicies = checkLimit('maxPolicies', options.maxPolicies, DEFAULT_MAX_POLICIES);
   }
 
   get size(): number {
@@ -154,18 +155,16 @@ export class PolicySet {
       return compilePolicy(policy, this.#options);
     } catch (error) {
       if (!(error instanceof InvalidPolicyError)) throw error;
-      const field = error.field === undefined ? at : `${at}.${error.field}`;
-      const prefix = error.field === undefined ? `${error.op}: ` : `${error.op}: ${error.field}: `;
       throw new InvalidPolicyError({
         code: error.code,
         op: 'rbac.replace',
-        field,
-        message: error.message.slice(prefix.length),
+        field: error.field === undefined ? at : `${at}.${error.field}`,
+        message: error.detail,
       });
     }
   }
 
-  #tooMany(op: string): AmbientError {
+  #tooMany(op: string): InvalidPolicyError {
     return new InvalidPolicyError({
       code: 'ERR_RBAC_LIMIT',
       op,
