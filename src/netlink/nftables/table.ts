@@ -1,0 +1,31 @@
+import { AttributeReader } from '../attribute-reader.ts';
+import type { NetlinkMessage } from '../message-reader.ts';
+import type { MessageWriter } from '../message-writer.ts';
+import { NFTA_TABLE_FLAGS, NFTA_TABLE_NAME } from './constants.ts';
+import { type Family, familyName } from './family.ts';
+
+/** A table by its family and name: `ip ztunnel-mangle`. */
+export interface Table {
+  readonly family: Family;
+  readonly name: string;
+}
+
+/** The attributes of `add table`, after `struct nfgenmsg`. */
+export function encodeTable(table: Table, writer: MessageWriter): void {
+  writer.attrString(NFTA_TABLE_NAME, table.name).attrU32be(NFTA_TABLE_FLAGS, 0);
+}
+
+/** Reads an NFT_MSG_NEWTABLE; nothing for a family that is not ours. @throws {NetlinkError} `ERR_NETLINK_MALFORMED` */
+export function decodeTable(message: NetlinkMessage): Table | undefined {
+  const family = familyName(message.payload[0] ?? 0);
+  const reader = new AttributeReader(message.payload, 4);
+  let name = '';
+  while (reader.next()) if (reader.type === NFTA_TABLE_NAME) name = reader.string();
+  reader.check();
+  return family === undefined ? undefined : { family, name };
+}
+
+/** As nft writes it: `ip ztunnel-mangle`. */
+export function tableText(table: Table): string {
+  return `${table.family} ${table.name}`;
+}
