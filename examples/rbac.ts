@@ -44,8 +44,7 @@ const connections: Connection[] = [
 for (const connection of connections) {
   const explanation = explain(set, httpbin, connection);
   console.log(formatExplanation(explanation));
-  for (const note of explanation.notes)
-    console.log(`  note: ${note.message}${note.policy === undefined ? '' : ` (${note.policy})`}`);
+  for (const { kind, policy } of explanation.notes) console.log(`  note: ${kind} ${policy ?? ''}`);
 }
 
 const empty: Policy = {
