@@ -8,11 +8,14 @@
  *
  * using pod = createNamespace('pod-a');                       // what `ip netns list` shows
  * writeSysctl(pod, 'net.ipv4.ip_forward', '1');
- * const server = pod.run(() => createServer().listen({ host: '127.0.0.1', port: 8080 }));
+ * const server = pod.run(() => createServer().listen(8080));
  * // … the server answers inside pod-a, its JavaScript runs here
  * server.close();
  * deleteNamespace('pod-a');
  * ```
+ *
+ * Only what happens before the function returns happens inside: `net.Server.listen` with a `host` and `net.connect` look the host up
+ * first, even an IP address, and make their socket afterwards. `listen()` and `connect()` of `ambient-kit/socket` do not.
  *
  * Needs CAP_SYS_ADMIN. Works in worker threads: a namespace is entered by one thread, never by the process.
  *
