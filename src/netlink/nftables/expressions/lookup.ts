@@ -14,6 +14,8 @@ export interface Lookup {
   readonly set: string;
   readonly sreg: number;
   readonly invert: boolean;
+  /** The set's number within the transaction that adds it. nft always sends one; the kernel finds the set by name first, and never gives it back. */
+  readonly setId?: number;
 }
 
 export const lookup: ExpressionCodec<Lookup> = {
@@ -21,17 +23,21 @@ export const lookup: ExpressionCodec<Lookup> = {
   encode(expression, writer) {
     writer.attrU32be(NFTA_LOOKUP_SREG, expression.sreg);
     writer.attrString(NFTA_LOOKUP_SET, expression.set);
+    if (expression.setId !== undefined) writer.attrU32be(NFTA_LOOKUP_SET_ID, expression.setId);
     if (expression.invert) writer.attrU32be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
   },
   decode(reader) {
     let set = '';
     let sreg = 0;
     let flags = 0;
+    let setId: number | undefined;
     while (reader.next()) {
       if (reader.type === NFTA_LOOKUP_SET) set = reader.string();
       else if (reader.type === NFTA_LOOKUP_SREG) sreg = reader.u32be();
       else if (reader.type === NFTA_LOOKUP_FLAGS) flags = reader.u32be();
+      else if (reader.type === NFTA_LOOKUP_SET_ID) setId = reader.u32be();
     }
-    return { type: 'lookup', set, sreg, invert: (flags & NFT_LOOKUP_F_INV) !== 0 };
+    const lookup: Lookup = { type: 'lookup', set, sreg, invert: (flags & NFT_LOOKUP_F_INV) !== 0 };
+    return setId === undefined ? lookup : { ...lookup, setId };
   },
 };
