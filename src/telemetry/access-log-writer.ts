@@ -1,14 +1,12 @@
 import { AmbientError, InvalidInputError } from '../errors/index.ts';
 import {
   type AccessLogFormat,
-  type AccessLogLevel,
   type AccessLogRecord,
   accessLogLevel,
   DEFAULT_MAX_VALUE_LENGTH,
   formatAccessLog,
-  JsonLine,
-  PlainLine,
 } from './access-log.ts';
+import { type AccessLogLevel, JsonLine, PlainLine } from './log-line.ts';
 import { formatTimestamp } from './timestamp.ts';
 
 export interface AccessLogWriterOptions {
@@ -58,6 +56,7 @@ export class AccessLogWriter implements AsyncDisposable {
   readonly #queue: string[] = [];
   #timer: NodeJS.Timeout | undefined;
   #failing = false;
+  #flushing = false;
   #closed = false;
   #droppedLines = 0;
   #unreportedDrops = 0;
@@ -121,19 +120,14 @@ export class AccessLogWriter implements AsyncDisposable {
    * @returns whether everything was taken
    */
   flush(): boolean {
-    while (this.#queue.length > 0) {
-      const count = Math.min(this.#queue.length, this.#maxBatchLines);
-      const lines = count === this.#queue.length ? this.#queue : this.#queue.slice(0, count);
-      if (!this.#handOver(`${lines.join('\n')}\n`)) return false;
-      this.#queue.splice(0, count);
+    // A `write` or `onError` that logs in turn comes by here again, amid the lines that are being handed over.
+    if (this.#flushing) return false;
+    this.#flushing = true;
+    try {
+      return this.#flushAll();
+    } finally {
+      this.#flushing = false;
     }
-    if (this.#unreportedDrops > 0) {
-      if (!this.#handOver(`${this.#formatDrops(this.#unreportedDrops)}\n`)) return false;
-      this.#unreportedDrops = 0;
-    }
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    return true;
   }
 
   /**
@@ -159,6 +153,22 @@ export class AccessLogWriter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
+  }
+
+  #flushAll(): boolean {
+    while (this.#queue.length > 0) {
+      const count = Math.min(this.#queue.length, this.#maxBatchLines);
+      const lines = count === this.#queue.length ? this.#queue : this.#queue.slice(0, count);
+      if (!this.#handOver(`${lines.join('\n')}\n`)) return false;
+      this.#queue.splice(0, count);
+    }
+    if (this.#unreportedDrops > 0) {
+      if (!this.#handOver(`${this.#formatDrops(this.#unreportedDrops)}\n`)) return false;
+      this.#unreportedDrops = 0;
+    }
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    return true;
   }
 
   #handOver(lines: string): boolean {

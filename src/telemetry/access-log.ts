@@ -1,5 +1,5 @@
 import { formatSocketAddress } from '../ip/index.ts';
-import { quoteJson, quotePlain } from './quote-value.ts';
+import { type AccessLogLevel, JsonLine, known, PlainLine } from './log-line.ts';
 import { formatTimestamp } from './timestamp.ts';
 
 /** One end of a connection. What is not known is left out, and then not written; `''` counts as not known. */
@@ -58,7 +58,6 @@ export interface ConnectionFailedRecord extends ConnectionRecord {
 
 export type AccessLogRecord = ConnectionOpenedRecord | ConnectionCompleteRecord | ConnectionFailedRecord;
 export type AccessLogFormat = 'plain' | 'json';
-export type AccessLogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 /** `error` of a connection that ended because the proxy drains. */
 export const CLOSED_BY_DRAIN = 'connection closed due to connection drain';
@@ -121,81 +120,4 @@ export function formatAccessLog(
   return line.end();
 }
 
-/** The scope that every line of the access log carries. */
-export const ACCESS_LOG_SCOPE = 'access';
-
 const MESSAGES = { opened: 'connection opened', complete: 'connection complete', failed: 'connection failed' } as const;
-/** What an address or an authority is made of. Anything else in one is somebody's trick, and is quoted. */
-const ADDRESS = /^[\w.:[\]%-]+$/;
-
-function known(value: string | undefined): value is string {
-  return value !== undefined && value !== '';
-}
-
-/** A line in the making, plain. */
-export class PlainLine {
-  readonly #maxValueLength: number;
-  #line = '';
-  #separator = '';
-
-  constructor(maxValueLength: number) {
-    this.#maxValueLength = maxValueLength;
-  }
-
-  begin(time: string, level: AccessLogLevel, message: string): void {
-    this.#line = `${time}\t${level}\t${ACCESS_LOG_SCOPE}\t${message}\t`;
-  }
-
-  address(key: string, value: string | undefined): void {
-    if (!known(value)) return;
-    if (ADDRESS.test(value) && value.length <= this.#maxValueLength) this.#append(key, value);
-    else this.text(key, value);
-  }
-
-  text(key: string, value: string | undefined): void {
-    if (known(value)) this.#append(key, quotePlain(value, this.#maxValueLength));
-  }
-
-  number(key: string, value: number): void {
-    this.#append(key, String(value));
-  }
-
-  end(): string {
-    return this.#line;
-  }
-
-  #append(key: string, value: string): void {
-    this.#line += `${this.#separator}${key}=${value}`;
-    this.#separator = ' ';
-  }
-}
-
-/** A line in the making, JSON. */
-export class JsonLine {
-  readonly #maxValueLength: number;
-  #line = '';
-
-  constructor(maxValueLength: number) {
-    this.#maxValueLength = maxValueLength;
-  }
-
-  begin(time: string, level: AccessLogLevel, message: string): void {
-    this.#line = `{"level":"${level}","time":"${time}","scope":"${ACCESS_LOG_SCOPE}","message":"${message}"`;
-  }
-
-  address(key: string, value: string | undefined): void {
-    this.text(key, value);
-  }
-
-  text(key: string, value: string | undefined): void {
-    if (known(value)) this.#line += `,"${key}":${quoteJson(value, this.#maxValueLength)}`;
-  }
-
-  number(key: string, value: number): void {
-    this.#line += `,"${key}":${Number.isFinite(value) ? value : 'null'}`;
-  }
-
-  end(): string {
-    return `${this.#line}}`;
-  }
-}

@@ -18,10 +18,8 @@
  */
 
 export {
-  ACCESS_LOG_SCOPE,
   type AccessLogDestination,
   type AccessLogFormat,
-  type AccessLogLevel,
   type AccessLogPeer,
   type AccessLogRecord,
   accessLogLevel,
@@ -35,3 +33,4 @@ export {
   formatAccessLog,
 } from './access-log.ts';
 export { AccessLogWriter, type AccessLogWriterOptions } from './access-log-writer.ts';
+export { ACCESS_LOG_SCOPE, type AccessLogLevel } from './log-line.ts';

@@ -17,13 +17,17 @@ export function formatTimestamp(timeMs: number): string {
       message: 'expected milliseconds since the epoch, between the years 1970 and 9999',
     });
   }
+  let second = Math.floor(timeMs / 1000);
   // Rounded, not cut: 0.001 has no exact binary form, and 12.001 ms must not read 12.000.
-  const timeUs = Math.round(timeMs * 1000);
-  const second = Math.floor(timeUs / 1_000_000);
+  let microseconds = Math.round((timeMs - second * 1000) * 1000);
+  if (microseconds === 1_000_000) {
+    second++;
+    microseconds = 0;
+  }
   // Lines come many to a second, and the calendar is the dear part.
   if (second !== cachedSecond) {
     cachedPrefix = new Date(second * 1000).toISOString().slice(0, 20);
     cachedSecond = second;
   }
-  return `${cachedPrefix}${String(timeUs - second * 1_000_000).padStart(6, '0')}Z`;
+  return `${cachedPrefix}${String(microseconds).padStart(6, '0')}Z`;
 }
