@@ -17,6 +17,8 @@ export interface NetlinkErrorInit {
   readonly attributePath?: readonly number[] | undefined;
   readonly missingAttribute?: number | undefined;
   readonly index?: number | undefined;
+  /** The input at fault, where it is known: `device`. */
+  readonly field?: string | undefined;
   readonly cause?: unknown;
 }
 
@@ -45,7 +47,7 @@ export class NetlinkError extends AmbientError {
 
   constructor(init: NetlinkErrorInit) {
     const code = init.code ?? (init.errno === undefined ? 'ERR_NETLINK_MALFORMED' : errnoName(init.errno));
-    super({ code, op: init.op, message: describe(init, code), cause: init.cause });
+    super({ code, op: init.op, field: init.field, message: describe(init, code), cause: init.cause });
     this.errno = init.errno;
     this.syscall = init.syscall;
     this.extAck = init.extAck;
