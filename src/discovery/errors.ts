@@ -32,7 +32,13 @@ export class MeshFileError extends InvalidInputError {
 
   constructor(init: MeshFileErrorInit) {
     const where = init.line === undefined ? init.path : `${init.path}:${init.line}:${init.column ?? 1}`;
-    super({ code: init.code, op: 'discovery.file', field: init.field, message: `${init.message} (${where})`, cause: init.cause });
+    super({
+      code: init.code,
+      op: 'discovery.file',
+      field: init.field,
+      message: `${init.message} (${where})`,
+      cause: init.cause,
+    });
     this.path = init.path;
     this.line = init.line;
     this.column = init.column;

@@ -33,9 +33,7 @@ export function resolveGateway(
   }
   if (workload === undefined) return undefined;
   const ip = addressOf(gateway) ?? workload.workloadIps[0];
-  return ip === undefined
-    ? { workload, port: gateway.hboneMtlsPort }
-    : { workload, ip, port: gateway.hboneMtlsPort };
+  return ip === undefined ? { workload, port: gateway.hboneMtlsPort } : { workload, ip, port: gateway.hboneMtlsPort };
 }
 
 /** Whether some workload behind the gateway's address satisfies the test. */

@@ -242,7 +242,10 @@ export class MeshState {
     }
     for (const [key, port] of Object.entries(workload.services)) {
       let endpoints = this.#declaredEndpoints.get(key);
-      if (endpoints === undefined) this.#declaredEndpoints.set(key, (endpoints = new Map()));
+      if (endpoints === undefined) {
+        endpoints = new Map();
+        this.#declaredEndpoints.set(key, endpoints);
+      }
       endpoints.set(workload.uid, { workloadUid: workload.uid, port, status: workload.status });
       this.#usableEndpoints.delete(key);
     }
@@ -290,14 +293,18 @@ export class MeshState {
   }
 
   #countAfter({ upsert, remove: gone }: MeshDelta): number {
-    const keys = new Set<string>();
-    for (const uid of this.#workloads.keys()) keys.add(uid);
-    let others = this.#services.size + this.#policies.size;
-    for (const name of gone?.addresses ?? []) if (!keys.delete(name) && this.#services.has(name)) others--;
-    for (const workload of upsert?.workloads ?? []) keys.add(workload.uid);
-    others += upsert?.services?.filter((s) => this.service(s.namespace, s.hostname) === undefined).length ?? 0;
-    others += upsert?.policies?.filter((p) => !this.#policies.has(`${p.namespace}/${p.name}`)).length ?? 0;
-    return keys.size + others;
+    const names = gone?.addresses ?? [];
+    const workloadsGone = new Set(names.filter((name) => this.#workloads.has(name)));
+    const servicesGone = new Set(names.filter((name) => !workloadsGone.has(name) && this.#services.has(name)));
+    const policiesGone = new Set(gone?.policies?.filter((name) => this.#policies.has(name)));
+    const uids = upsert?.workloads?.map((workload) => workload.uid);
+    const hostnames = upsert?.services?.map((s) => formatNamespacedHostname(s.namespace, s.hostname));
+    const policies = upsert?.policies?.map((policy) => `${policy.namespace}/${policy.name}`);
+    return (
+      countAfter(this.#workloads, workloadsGone, uids) +
+      countAfter(this.#services, servicesGone, hostnames) +
+      countAfter(this.#policies, policiesGone, policies)
+    );
   }
 
   #checkCount(count: number): void {
@@ -318,7 +325,20 @@ function lookUpIp<T>(index: ReadonlyMap<NetworkAddress, T>, network: string, ip:
   return parsed && index.get(formatNetworkAddress(network, formatIp(parsed)));
 }
 
-function bestService(services: readonly Service[] | undefined, clientNamespace: string | undefined): Service | undefined {
+function countAfter(
+  held: ReadonlyMap<string, unknown>,
+  gone: ReadonlySet<string>,
+  put: readonly string[] = [],
+): number {
+  let count = held.size - gone.size;
+  for (const key of new Set(put)) if (gone.has(key) || !held.has(key)) count++;
+  return count;
+}
+
+function bestService(
+  services: readonly Service[] | undefined,
+  clientNamespace: string | undefined,
+): Service | undefined {
   let best: Service | undefined;
   let bestRank = -1;
   for (const service of services ?? []) {

@@ -12,7 +12,12 @@ import type {
   Service,
   Workload,
 } from './model.ts';
-import { canonicalNetworkAddress, formatNamespacedHostname, isNamespacedHostname, parseDestination } from './network-address.ts';
+import {
+  canonicalNetworkAddress,
+  formatNamespacedHostname,
+  isNamespacedHostname,
+  parseDestination,
+} from './network-address.ts';
 import { parsePolicy } from './parse-policy.ts';
 import { openYaml, type YamlCursor } from './yaml-cursor.ts';
 
@@ -32,7 +37,11 @@ export interface MeshFileLimits {
  */
 export function parseMeshFile(path: string, text: string, limits: MeshFileLimits = {}): MeshSnapshot {
   try {
-    return readMesh(openYaml(path, text, { maxValues: limits.maxValues ?? 4_000_000 }), limits.maxEntries ?? 100_000, path);
+    return readMesh(
+      openYaml(path, text, { maxValues: limits.maxValues ?? 4_000_000 }),
+      limits.maxEntries ?? 100_000,
+      path,
+    );
   } catch (cause) {
     // Nesting deeper than the stack surfaces as a RangeError of the YAML parser.
     if (!(cause instanceof RangeError)) throw cause;
@@ -58,7 +67,8 @@ function readMesh(cursor: YamlCursor, maxEntries: number, path: string): MeshSna
   const hostnames = new Set<string>();
   const policies = new Set<string>();
   return {
-    workloads: top.given('workloads')?.list(counted((item) => once(item, uids, parseWorkload(item), (w) => w.uid))) ?? [],
+    workloads:
+      top.given('workloads')?.list(counted((item) => once(item, uids, parseWorkload(item), (w) => w.uid))) ?? [],
     services:
       top
         .given('services')
@@ -149,7 +159,7 @@ function parseWorkload(cursor: YamlCursor): Workload {
         .required('services')
         .entries()
         .map(({ key, value }) => {
-          if (!isNamespacedHostname(key)) value.fail(`the key ${quoteInput(key)} is no namespace/hostname`);
+          if (!isNamespacedHostname(key)) value.failAtKey(`the key ${quoteInput(key)} is no namespace/hostname`);
           return [key, readPortMap(value)];
         }),
     ),
@@ -231,7 +241,8 @@ function readEndpoints(cursor: YamlCursor): Record<string, Endpoint> {
     cursor.entries().map(({ key, value }) => {
       const map = value.mapping(['workloadUid', 'port', 'status']);
       const workloadUid = map.optional('workloadUid', (uid) => uid.nonEmptyText(), key);
-      if (workloadUid !== key) map.required('workloadUid').fail(`differs from the key ${quoteInput(key)} it stands under`);
+      if (workloadUid !== key)
+        map.required('workloadUid').fail(`differs from the key ${quoteInput(key)} it stands under`);
       const port = map.optional('port', readPortMap, {});
       return [key, { workloadUid, port, status: map.optional('status', readStatus, 'Healthy') }];
     }),
@@ -242,7 +253,8 @@ function readGateway(cursor: YamlCursor): GatewayAddress {
   const map = cursor.mapping(['destination', 'hboneMtlsPort']);
   const destination = map.required('destination');
   const parts = parseDestination(destination.text());
-  if (parts === undefined) return destination.fail(`${quoteInput(destination.text())} is neither network/ip nor namespace/hostname`);
+  if (parts === undefined)
+    return destination.fail(`${quoteInput(destination.text())} is neither network/ip nor namespace/hostname`);
   return {
     destination: parts.kind === 'address' ? `${parts.network}/${parts.ip}` : destination.text(),
     hboneMtlsPort: readPort(map.required('hboneMtlsPort')),
@@ -271,7 +283,7 @@ function readLocality(cursor: YamlCursor): Locality {
 function readPortMap(cursor: YamlCursor): PortMap {
   return Object.fromEntries(
     cursor.entries().map(({ key, value }) => {
-      if (!/^[1-9]\d{0,4}$/.test(key) || Number(key) > 65535) value.fail(`the key ${quoteInput(key)} is no port`);
+      if (!/^[1-9]\d{0,4}$/.test(key) || Number(key) > 65535) value.failAtKey(`the key ${quoteInput(key)} is no port`);
       return [Number(key), value.integer(0, 65535)];
     }),
   );
@@ -279,7 +291,9 @@ function readPortMap(cursor: YamlCursor): PortMap {
 
 function readNetworkAddress(cursor: YamlCursor): string {
   const text = cursor.text();
-  return canonicalNetworkAddress(text) ?? cursor.fail(`${quoteInput(text)} is no network/ip (the default network: "/ip")`);
+  return (
+    canonicalNetworkAddress(text) ?? cursor.fail(`${quoteInput(text)} is no network/ip (the default network: "/ip")`)
+  );
 }
 
 function readIp(cursor: YamlCursor): string {

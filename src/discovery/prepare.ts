@@ -74,7 +74,10 @@ function gateway(address: GatewayAddress | undefined, field: string): GatewayAdd
   if (address === undefined) return undefined;
   const parts = parseDestination(address.destination);
   if (parts === undefined) {
-    return invalid(`${field}.destination`, `${quoteInput(address.destination)} is neither network/ip nor namespace/hostname`);
+    return invalid(
+      `${field}.destination`,
+      `${quoteInput(address.destination)} is neither network/ip nor namespace/hostname`,
+    );
   }
   if (parts.kind === 'hostname') return address;
   const destination = formatNetworkAddress(parts.network, parts.ip);

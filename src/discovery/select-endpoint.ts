@@ -85,7 +85,11 @@ export function preferenceRank(
 }
 
 /** The address to dial: the dialled one if it is the workload's own, else the first the service allows, best of the dialled family. */
-export function chooseIp(workload: Workload, families: IpFamilies | undefined, destinationIp?: string): string | undefined {
+export function chooseIp(
+  workload: Workload,
+  families: IpFamilies | undefined,
+  destinationIp?: string,
+): string | undefined {
   if (destinationIp !== undefined && workload.workloadIps.includes(destinationIp)) return destinationIp;
   const wantsV6 = destinationIp?.includes(':');
   let fallback: string | undefined;
@@ -138,7 +142,8 @@ function endpointPort(
   { port, purpose }: EndpointQuery,
 ): number | undefined {
   const servicePort = service.ports[port];
-  if (servicePort === undefined && !(purpose === 'waypoint' && workload.applicationTunnel !== undefined)) return undefined;
+  if (servicePort === undefined && !(purpose === 'waypoint' && workload.applicationTunnel !== undefined))
+    return undefined;
   const own = endpoint.port[port];
   if (own !== undefined && own > 0) return own;
   if (servicePort !== undefined && servicePort > 0) return servicePort;

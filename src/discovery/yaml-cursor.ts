@@ -29,6 +29,7 @@ class YamlFile {
       schema: 'core',
     });
     const fault = document.errors[0];
+    if (fault?.code === 'MULTIPLE_DOCS') this.fail(fault.pos[0], '', 'more than one document');
     if (fault !== undefined) this.fail(fault.pos[0], '', fault.message);
     if (document.contents === null) this.fail(0, '', 'the file is empty');
     this.root = document.contents;
@@ -95,12 +96,14 @@ export class YamlCursor {
   readonly #file: YamlFile;
   readonly #node: Node;
   readonly #offset: number;
+  readonly #keyOffset: number;
 
-  constructor(file: YamlFile, node: Node, field: string) {
+  constructor(file: YamlFile, node: Node, field: string, key?: Node) {
     file.count(node, field);
     this.#file = file;
     this.field = field;
     this.#offset = node.range?.[0] ?? 0;
+    this.#keyOffset = key?.range?.[0] ?? this.#offset;
     this.#node = file.resolve(node, field);
   }
 
@@ -125,12 +128,17 @@ export class YamlCursor {
     this.#file.fail(this.#offset, this.field, message);
   }
 
+  /** As {@link fail}, where the fault is the key that the value stands under. */
+  failAtKey(message: string): never {
+    this.#file.fail(this.#keyOffset, this.field, message);
+  }
+
   /** A mapping with these keys and no other. */
   mapping<K extends string>(keys: readonly K[]): Mapping<K> {
     const known: ReadonlySet<string> = new Set(keys);
     const values = new Map<string, YamlCursor>();
     for (const { key, value } of this.#pairs((text) => (this.field === '' ? text : `${this.field}.${text}`))) {
-      if (!known.has(key)) value.fail(`unknown key ${quoteInput(key)}; known here: ${keys.join(', ')}`);
+      if (!known.has(key)) value.failAtKey(`unknown key ${quoteInput(key)}; known here: ${keys.join(', ')}`);
       values.set(key, value);
     }
     return new Mapping(this, values);
@@ -186,12 +194,13 @@ export class YamlCursor {
     return node.items.map((pair) => {
       const keyNode = this.#file.resolve(pair.key as Node, this.field);
       const raw = isScalar(keyNode) ? keyNode.value : undefined;
-      if (typeof raw !== 'string' && typeof raw !== 'number') return this.#failAt(keyNode, 'a key must be a text or a number');
+      if (typeof raw !== 'string' && typeof raw !== 'number')
+        return this.#failAt(keyNode, 'a key must be a text or a number');
       const key = String(raw);
       if (seen.has(key)) this.#failAt(keyNode, `the key ${quoteInput(key)} is there twice`);
       seen.add(key);
       // `key:` with nothing after it has a null scalar for a value, `{key}` has no node at all.
-      const value = new YamlCursor(this.#file, (pair.value ?? pair.key) as Node, fieldOf(key));
+      const value = new YamlCursor(this.#file, (pair.value ?? pair.key) as Node, fieldOf(key), keyNode);
       return pair.value === null ? value.fail('has no value') : { key, value };
     });
   }
@@ -199,7 +208,8 @@ export class YamlCursor {
   /** A tag where none belongs would be a meaning that is lost. */
   #untagged(): Node {
     const { tag } = this.#node;
-    if (tag !== undefined && !tag.startsWith('tag:yaml.org,2002:')) this.fail(`the tag ${quoteInput(tag)} has no meaning here`);
+    if (tag !== undefined && !tag.startsWith('tag:yaml.org,2002:'))
+      this.fail(`the tag ${quoteInput(tag)} has no meaning here`);
     return this.#node;
   }
 

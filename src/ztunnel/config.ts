@@ -182,7 +182,8 @@ class EnvironmentReader {
   durationMs(name: string, fallbackMs: number, minMs = 0): number {
     if (!this.has(name)) return fallbackMs;
     const value = parseDurationMs(this.text(name, ''));
-    if (value === undefined || value < minMs) return this.fail(name, 'expected a duration as 10s, 5m or 1h30m, up to 24d');
+    if (value === undefined || value < minMs)
+      return this.fail(name, 'expected a duration as 10s, 5m or 1h30m, up to 24d');
     return value;
   }
 

@@ -64,9 +64,11 @@ export function decideInbound(
   request: InboundRequest,
   options: DecideInboundOptions = {},
 ): InboundDecision {
-  if (request.method !== 'CONNECT') return reject(400, `method is ${JSON.stringify(request.method.slice(0, 32))}, not CONNECT`);
+  if (request.method !== 'CONNECT')
+    return reject(400, `method is ${JSON.stringify(request.method.slice(0, 32))}, not CONNECT`);
   const authority = parseAuthority(request.authority);
-  if (authority === undefined) return reject(400, `invalid authority: ${JSON.stringify(request.authority.slice(0, 300))}`);
+  if (authority === undefined)
+    return reject(400, `invalid authority: ${JSON.stringify(request.authority.slice(0, 300))}`);
   if (localWorkload === undefined) return reject(503, 'the local workload is not known');
   const localIp = canonicalIp(connection.destinationIp, 'connection.destinationIp');
   const network = options.network ?? localWorkload.network;
@@ -160,7 +162,11 @@ function meantService(
 }
 
 /** Facts section 1.12: the address the client dialled; for a name, a VIP of its service, own network and IPv4 first. */
-function proxyDestination(authority: Authority, service: Service | undefined, network: string): SocketAddress | undefined {
+function proxyDestination(
+  authority: Authority,
+  service: Service | undefined,
+  network: string,
+): SocketAddress | undefined {
   if (authority.kind === 'address') return { ip: authority.ip, port: authority.port };
   let best: string | undefined;
   let bestRank = -1;

@@ -93,7 +93,8 @@ export function decideOutbound(
   const target: SocketAddress = { ip: canonicalIp(destination.ip, 'destination.ip'), port: destination.port };
   const query: Query = { state, source, target, random };
 
-  if (isLoopback(target.ip) && (options.illegalPorts ?? ILLEGAL_PORTS).has(target.port)) return reject('self-call', SELF_CALL);
+  if (isLoopback(target.ip) && (options.illegalPorts ?? ILLEGAL_PORTS).has(target.port))
+    return reject('self-call', SELF_CALL);
 
   const addressedWorkload = state.workloadAt(network, target.ip);
   const addressedService = addressedWorkload ? undefined : state.serviceAt(network, target.ip, source.namespace);
@@ -141,7 +142,13 @@ function direct({ source }: Query, { workload, service, ip, port }: Upstream, hb
   }
   const address: SocketAddress = { ip, port };
   if (workload.protocol === 'TCP') {
-    return { kind: 'tcp', address, via: 'direct', sameNode: onSameNode(source, workload), ...parties(workload, service) };
+    return {
+      kind: 'tcp',
+      address,
+      via: 'direct',
+      sameNode: onSameNode(source, workload),
+      ...parties(workload, service),
+    };
   }
   return tunnel(source, 'direct', { workload, ip, port: hbonePort, service }, address, service);
 }
@@ -162,7 +169,13 @@ function throughWaypoint(
     const reason = `unknown waypoint: ${gateway.destination} is known by host name only, and resolving it is not supported yet`;
     return reject('unsupported', reason, parties(next.workload, service));
   }
-  return tunnel(source, via, { workload: next.workload, ip: next.ip, port: next.port, service: next.service }, target, service);
+  return tunnel(
+    source,
+    via,
+    { workload: next.workload, ip: next.ip, port: next.port, service: next.service },
+    target,
+    service,
+  );
 }
 
 /** Where the tunnel's TCP connection goes. Its `service` is the one whose alternate names the peer may present. */
@@ -215,7 +228,8 @@ function acrossNetworks({ workload, service }: Upstream, known: Destination): Ou
   if (service !== undefined && workload.networkGateway === undefined) {
     return reject('unknown-network-gateway', `unknown network gateway: ${workload.uid} has none`, known);
   }
-  const why = service === undefined ? 'only a service can be reached on another network' : 'double HBONE is not supported yet';
+  const why =
+    service === undefined ? 'only a service can be reached on another network' : 'double HBONE is not supported yet';
   return reject('unsupported', `${workload.uid} is on network "${workload.network}": ${why}`, known);
 }
 
