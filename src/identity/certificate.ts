@@ -198,7 +198,8 @@ export type CertificateInput = Certificate | Uint8Array;
 /**
  * Reads a PEM bundle, or a list of DER values or parsed certificates, in the order given.
  *
- * @throws {InvalidInputError} `ERR_IDENTITY_PEM` for text that is no PEM; `ERR_IDENTITY_INVALID` for more than `max`.
+ * @throws {InvalidInputError} `ERR_IDENTITY_PEM` for text that is no PEM; `ERR_IDENTITY_INVALID` for more than `max`,
+ *   or for what is no certificate at all.
  * @throws {IdentityError} `ERR_IDENTITY_MALFORMED` for a certificate that cannot be read: `chainPem[1].certificate…`.
  */
 export function readCertificates(
@@ -207,16 +208,17 @@ export function readCertificates(
   max = 1024,
 ): Certificate[] {
   const items = typeof input === 'string' ? decodePem(PEM_CERTIFICATE, input, field) : input;
-  if (!Array.isArray(items) || items.length > max)
-    refuseInput({
-      code: 'ERR_IDENTITY_INVALID',
-      op: 'identity.readCertificates',
-      field,
-      message: Array.isArray(items) ? `${items.length} certificates, at most ${max}` : 'expected PEM text or a list',
-    });
-  return (items as readonly CertificateInput[]).map((item, at) =>
-    item instanceof Certificate ? item : new Certificate(item, `${field}[${at}]`),
-  );
+  if (!Array.isArray(items)) invalid(field, 'expected PEM text or a list');
+  if (items.length > max) invalid(field, `${items.length} certificates, at most ${max}`);
+  return items.map((item: CertificateInput, at) => {
+    if (item instanceof Certificate) return item;
+    if (!(item instanceof Uint8Array)) invalid(`${field}[${at}]`, 'expected DER bytes or a parsed certificate');
+    return new Certificate(item, `${field}[${at}]`);
+  });
+}
+
+function invalid(field: string, message: string): never {
+  refuseInput({ code: 'ERR_IDENTITY_INVALID', op: 'identity.readCertificates', field, message });
 }
 
 function readExtensions(list: DerReader): Extensions {

@@ -38,6 +38,7 @@ export {
 export { type Clock, ManualClock, systemClock } from './clock.ts';
 export { type CertificateRequest, createCsr, readCsr } from './csr.ts';
 export { IdentityError } from './errors.ts';
+export { type ExpectedPeer, type PeerIdentityOptions, peerIdentity } from './peer-identity.ts';
 export { PrivateKey } from './private-key.ts';
 export { DEFAULT_RENEWAL_POLICY, type RenewalPolicy } from './renewal-schedule.ts';
 export {
@@ -49,5 +50,5 @@ export {
   tryParseSpiffeId,
   type WorkloadIdentity,
 } from './spiffe-id.ts';
-export { type ExpectedPeer, type VerifyChainOptions, verifyChain } from './verify-chain.ts';
+export { type VerifyChainOptions, verifyChain } from './verify-chain.ts';
 export { loadWorkloadCertificate, type WorkloadCertificate } from './workload-certificate.ts';

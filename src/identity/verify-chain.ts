@@ -5,16 +5,10 @@ import {
   KEY_USAGE_KEY_CERT_SIGN,
   readCertificates,
 } from './certificate.ts';
-import { count, IdentityError, quoted, refuse, refuseInput } from './errors.ts';
+import { count, IdentityError, refuseInput } from './errors.ts';
 import { ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH } from './oids.ts';
-import { type SpiffeId, tryParseSpiffeId, type WorkloadIdentity } from './spiffe-id.ts';
-
-/** Whom the leaf must name. */
-export type ExpectedPeer =
-  /** The inbound rule (facts section 1.6): any workload of this trust domain, which is the one of our own certificate. */
-  | { readonly trustDomain: string }
-  /** The outbound rule (facts section 1.6): one of these. An empty list accepts nobody. */
-  | { readonly oneOf: readonly SpiffeId[] };
+import { type ExpectedPeer, peerIdentity } from './peer-identity.ts';
+import type { WorkloadIdentity } from './spiffe-id.ts';
 
 /** What {@link verifyChain} is asked. */
 export interface VerifyChainOptions {
@@ -27,11 +21,7 @@ export interface VerifyChainOptions {
   /** Milliseconds since 1970. */
   readonly now: number;
   readonly expected: ExpectedPeer;
-  /**
-   * A leaf with several different Istio identities. `refuse` (the default): X509-SVID section 2 allows one URI only, and
-   * the one that was checked and the one that authorization later sees must not be two. `first`: as the real ztunnel,
-   * where any of them may match and the first one is the peer's identity.
-   */
+  /** As for {@link peerIdentity}. Default `refuse`. */
   readonly severalIds?: 'refuse' | 'first';
   /** The most certificates taken from the peer. Default 8. */
   readonly maxChainCertificates?: number;
@@ -69,43 +59,9 @@ export function verifyChain(options: VerifyChainOptions): WorkloadIdentity {
   const usage = purpose === 'client' ? ID_KP_CLIENT_AUTH : ID_KP_SERVER_AUTH;
   const fault = leafFault(leaf, now, usage);
   if (fault !== undefined) throw fault;
-  const identity = identityOf(leaf, options.expected, options.severalIds ?? 'refuse');
+  const identity = peerIdentity({ leaf, expected: options.expected, severalIds: options.severalIds ?? 'refuse' });
   new PathSearch(chain, roots, now, usage, maxChecks).run();
   return identity;
-}
-
-/** The identity that a leaf names, after it was matched with what is expected of it. */
-function identityOf(leaf: Certificate, expected: ExpectedPeer, severalIds: 'refuse' | 'first'): WorkloadIdentity {
-  const identities: WorkloadIdentity[] = [];
-  for (const uri of leaf.uriNames) {
-    const identity = tryParseSpiffeId(uri);
-    if (identity !== undefined) identities.push(identity);
-  }
-  const first = identities[0];
-  if (first === undefined) {
-    const found = leaf.uriNames.length === 0 ? 'no URI among its names' : `only ${quoted(leaf.uriNames.join(' '))}`;
-    fail('ERR_IDENTITY_NO_SPIFFE_ID', 'chain[0]', found);
-  }
-  const several = identities.some((identity) => identity.id !== first.id);
-  if (several && severalIds === 'refuse')
-    fail(
-      'ERR_IDENTITY_SEVERAL_SPIFFE_IDS',
-      'chain[0]',
-      `names ${identities.map(({ id }) => quoted(id)).join(' and ')}`.slice(0, 500),
-    );
-  if ('trustDomain' in expected) {
-    if (!identities.some(({ trustDomain }) => trustDomain === expected.trustDomain))
-      fail(
-        'ERR_IDENTITY_TRUST_DOMAIN',
-        'chain[0]',
-        `${quoted(first.id)} is not of the trust domain ${quoted(expected.trustDomain)}`,
-      );
-  } else if (!identities.some(({ id }) => expected.oneOf.includes(id))) {
-    const wanted = expected.oneOf.length === 0 ? 'nobody' : expected.oneOf.slice(0, 4).join(', ');
-    const more = expected.oneOf.length > 4 ? ` and ${expected.oneOf.length - 4} more` : '';
-    fail('ERR_IDENTITY_UNEXPECTED_PEER', 'chain[0]', `is ${quoted(first.id)}, expected ${wanted}${more}`);
-  }
-  return first;
 }
 
 /** What is wrong with a leaf on its own; `undefined` when nothing is. */
@@ -238,10 +194,6 @@ function iso(ms: number): string {
 
 function error(code: string, field: string, message: string): IdentityError {
   return new IdentityError({ code, op, field, message });
-}
-
-function fail(code: string, field: string, message: string): never {
-  refuse({ code, op, field, message });
 }
 
 function invalid(field: string, message: string): never {
