@@ -105,23 +105,18 @@ export class ConnectionState<C> {
     this.abort(stream);
     this.rst(stream.id, errorCode);
     this.sink.onReset(stream, errorCode);
-    this.#countFailed();
+    this.countFailed();
   }
 
   /** RST_STREAM for a stream that the driver never heard of or has done with. */
   refuse(streamId: number, errorCode: number): void {
     this.rst(streamId, errorCode);
-    this.#countFailed();
+    this.countFailed();
   }
 
   rst(streamId: number, errorCode: number): void {
     this.resets.add(streamId);
     this.writer.rstStream(streamId, errorCode);
-  }
-
-  /** Counts the peer's reset of a stream that we had not yet answered. */
-  countEarlyReset(): void {
-    this.#countFailed();
   }
 
   /** Sends a connection WINDOW_UPDATE of the increment that a {@link ReceiveWindow} gave. */
@@ -198,9 +193,12 @@ export class ConnectionState<C> {
     stream.waiting = false;
     this.#writable.remove(stream);
     this.streams.delete(stream.id);
+    // A stream's end and the peer's last frames for it may cross on the wire.
+    this.flood.ignored.earn(2);
   }
 
-  #countFailed(): void {
+  /** Counts a stream that was work for nothing. */
+  countFailed(): void {
     if (!this.flood.failedStreams.take())
       this.violate(ENHANCE_YOUR_CALM, 'too many streams failed or were reset early');
   }

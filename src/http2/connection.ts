@@ -231,11 +231,16 @@ export class Http2Connection<C> {
   }
 
   /** GOAWAY with that code, and the end: `onClosed(undefined)` is called before this returns. */
-  close(errorCode: number): void {
+  close(errorCode: number = NO_ERROR): void {
     const state = this.#state;
     if (state.closed) return;
     if (state.started) state.writer.goaway(state.highestPeerId, errorCode);
     state.end(undefined);
+  }
+
+  /** {@link close} with NO_ERROR. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
   }
 
   /** Lets time pass: keepalive, flood budgets, the wait for SETTINGS. Call it about once a second; it flushes. */

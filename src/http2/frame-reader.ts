@@ -1,3 +1,4 @@
+import { FRAME_SIZE_ERROR, NO_ERROR, PROTOCOL_ERROR } from './error-code.ts';
 import {
   CLIENT_PREFACE,
   FLAG_ACK,
@@ -53,7 +54,8 @@ export interface FrameHandler {
     start: number,
     end: number,
   ): void;
-  onPriority(streamId: number, wellFormed: boolean): void;
+  /** `errorCode` is NO_ERROR, or that of the stream error which a malformed one is. */
+  onPriority(streamId: number, errorCode: number): void;
   onRstStream(streamId: number, errorCode: number): void;
   onSettings(buffer: Buffer, start: number, end: number): void;
   onSettingsAck(): void;
@@ -289,7 +291,8 @@ export class FrameReader {
     this.#state = READ_HEADER;
     if (this.#handler.stopped) return;
     if (this.#type === FRAME_DATA) this.#handler.onDataFrameEnd();
-    else if (this.#type === FRAME_PRIORITY && this.#length !== 5) this.#handler.onPriority(this.#streamId, false);
+    else if (this.#type === FRAME_PRIORITY && this.#length !== 5)
+      this.#handler.onPriority(this.#streamId, FRAME_SIZE_ERROR);
     else if (this.#type > FRAME_CONTINUATION) this.#handler.onUnknownFrame(this.#type);
   }
 
@@ -303,7 +306,7 @@ export class FrameReader {
         this.#fragment(buffer, start, end);
         break;
       case FRAME_PRIORITY:
-        handler.onPriority(this.#streamId, readUint31(buffer, start) !== this.#streamId);
+        handler.onPriority(this.#streamId, readUint31(buffer, start) === this.#streamId ? PROTOCOL_ERROR : NO_ERROR);
         break;
       case FRAME_RST_STREAM:
         handler.onRstStream(this.#streamId, readUint32(buffer, start));

@@ -272,20 +272,14 @@ export class InboundFrames<C> implements FrameHandler {
     state.sink.onResponse(stream, response.status, response.headers, endStream);
   }
 
-  onPriority(streamId: number, wellFormed: boolean): void {
+  onPriority(streamId: number, errorCode: number): void {
     const state = this.#state;
-    if (wellFormed) {
-      this.#ignored();
-      return;
-    }
     const stream = state.streams.get(streamId);
-    if (stream !== undefined) {
-      state.streamError(stream, PROTOCOL_ERROR);
-      return;
-    }
+    if (errorCode === NO_ERROR || state.isDiscarded(streamId) || state.resets.has(streamId)) this.#ignored();
+    else if (stream !== undefined) state.streamError(stream, errorCode);
     // RST_STREAM on a stream that is idle would be our own violation.
-    if (state.isIdle(streamId)) state.violate(PROTOCOL_ERROR, 'malformed PRIORITY on an idle stream');
-    else this.#ignored();
+    else if (state.isIdle(streamId)) state.violate(errorCode, 'malformed PRIORITY on an idle stream');
+    else state.refuse(streamId, errorCode);
   }
 
   onRstStream(streamId: number, errorCode: number): void {
@@ -302,7 +296,7 @@ export class InboundFrames<C> implements FrameHandler {
     const early = state.role === 'server' && !stream.answered;
     state.abort(stream);
     state.sink.onReset(stream, errorCode);
-    if (early) state.countEarlyReset();
+    if (early) state.countFailed();
   }
 
   onSettings(buffer: Buffer, start: number, end: number): void {
@@ -386,6 +380,7 @@ export class InboundFrames<C> implements FrameHandler {
       for (const stream of state.streams.values()) {
         if (stream.id <= lastStreamId || state.closed) continue;
         state.abort(stream);
+        state.resets.add(stream.id);
         state.sink.onReset(stream, REFUSED_STREAM);
       }
     }

@@ -21,7 +21,7 @@
  * @module http2
  */
 export { Http2Connection } from './connection.ts';
-export { ErrorCode, errorCodeName } from './error-code.ts';
+export * from './error-code.ts';
 export { FRAME_HEADER_BYTES } from './frame.ts';
 export { traceFrames } from './frame-trace.ts';
 export type { ByteSink } from './frame-writer.ts';

@@ -29,6 +29,11 @@ export class HpackDecoder {
     this.#maxListBytes = maxListBytes;
   }
 
+  /** Bytes of the dynamic table in use. */
+  get tableBytes(): number {
+    return this.#table.bytes;
+  }
+
   /** Size of the last decoded list, also where it went over the limit. */
   get listBytes(): number {
     return this.#listBytes;

@@ -12,7 +12,7 @@ export interface HpackEncoderOptions {
   readonly unindexed?: readonly string[];
   /** Names whose values are secret: literal never indexed, here and at every later hop (RFC 7541 section 6.2.3). */
   readonly neverIndexed?: readonly string[];
-  /** Huffman code where it is shorter; default true. */
+  /** Huffman code where it is not longer; default true. */
   readonly huffman?: boolean;
 }
 
@@ -39,6 +39,11 @@ export class HpackEncoder {
     // Before SETTINGS the peer's table has 4096 bytes; a smaller one of ours has to be told to it.
     this.#table = new DynamicTable(4096);
     if (this.#ownMaxBytes < 4096) this.setPeerTableBytes(4096);
+  }
+
+  /** Bytes of the dynamic table in use. */
+  get tableBytes(): number {
+    return this.#table.bytes;
   }
 
   /** The peer's SETTINGS_HEADER_TABLE_SIZE: the next block starts with the update. */
@@ -106,7 +111,7 @@ export class HpackEncoder {
   #string(text: string, out: Buffer, offset: number): number {
     if (this.#huffman) {
       const bytes = huffmanBytes(text);
-      if (bytes < text.length) return huffmanEncode(text, out, writeInteger(out, offset, 0x80, 7, bytes));
+      if (bytes <= text.length) return huffmanEncode(text, out, writeInteger(out, offset, 0x80, 7, bytes));
     }
     const start = writeInteger(out, offset, 0x00, 7, text.length);
     return start + out.write(text, start, 'latin1');
