@@ -1,4 +1,4 @@
-import { createNamespace, deleteNamespace, type NetworkNamespace } from '../../src/netns/index.ts';
+import { createNamespace, deleteNamespace, type NetworkNamespace, writeSysctl } from '../../src/netns/index.ts';
 import { run } from './require.ts';
 
 let made = 0;
@@ -37,6 +37,8 @@ export interface VethEnd {
 
 /** A veth pair between two namespaces, both ends up with their addresses (IPv6 without duplicate address detection), `lo` too. */
 export function vethPair(a: VethEnd, b: VethEnd): void {
+  // Without this, IPv6 sends nothing for a second: the link-local address waits for duplicates.
+  for (const { namespace } of [a, b]) writeSysctl(namespace, 'net.ipv6.conf.default.accept_dad', 0);
   const peer = ['peer', 'name', b.device, 'netns', b.namespace.name!];
   runIn(a.namespace, 'ip', 'link', 'add', a.device, 'type', 'veth', ...peer);
   for (const { namespace, device, addresses } of [a, b]) {
