@@ -333,17 +333,13 @@ export class CertificateStore implements AsyncDisposable {
       entry.first = new Arrival();
     }
     if (nowMs >= entry.dueMs) this.#request(entry, 'real-time');
-    else this.#arm(entry);
   }
 
-  /** Sets the one timer of an entry for what comes next: its renewal or retry, or the end of the certificate in force. */
+  /** Sets the one timer of an entry for its next renewal or retry. That a certificate ran out is seen when someone looks. */
   #arm(entry: Entry): void {
     this.#clock.clearTimeout(entry.timer);
-    let nextMs = entry.running === undefined && !this.#queue.has(entry) ? entry.dueMs : Number.POSITIVE_INFINITY;
-    // One past the end, since the last millisecond still belongs to the certificate.
-    if (entry.state.kind === 'available') nextMs = Math.min(nextMs, entry.state.certificate.notAfter.getTime() + 1);
-    if (nextMs === Number.POSITIVE_INFINITY) return;
-    const waitMs = Math.min(MAX_SLEEP_MS, Math.max(0, nextMs - this.#clock.now()));
+    if (entry.running !== undefined || this.#queue.has(entry)) return;
+    const waitMs = Math.min(MAX_SLEEP_MS, Math.max(0, entry.dueMs - this.#clock.now()));
     entry.timer = this.#clock.setTimeout(() => this.#wake(entry), waitMs);
   }
 

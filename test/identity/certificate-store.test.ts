@@ -264,6 +264,19 @@ describe('CertificateStore rotation, facts section 5', () => {
     expect(ca.calls).toHaveLength(11);
   });
 
+  it('and makes who asks in between wait for that interval', async () => {
+    await using store = open();
+    ca.automatic = { ttlMs: 10, skewMs: 0 };
+    await store.get(sleep);
+    await clock.advance(11);
+    const waiting = store.get(sleep);
+    expect(store.state(sleep)).toEqual({ kind: 'initializing', sinceMs: startMs + 11 });
+    await clock.advance(988);
+    expect(ca.calls).toHaveLength(1);
+    await clock.advance(1);
+    expect((await waiting).notAfter.getTime()).toBe(startMs + 1010);
+  });
+
   it('holds a life longer than any timer of Node', async () => {
     await using store = open();
     ca.automatic = { ttlMs: 100 * 24 * HOUR, skewMs: 0 };
@@ -386,6 +399,21 @@ describe('CertificateStore ends', () => {
     expect(await again).toBe('given');
     store.forget(sleep);
     expect(clock.pending).toBe(0);
+  });
+
+  it('forget at any moment of an arrival: no rotation comes after it, and no timer', async () => {
+    for (let ticks = 0; ticks < 20; ticks++) {
+      await using store = open();
+      let forgotten = false;
+      store.onRotate(() => expect(forgotten, `forgotten after ${ticks} ticks`).toBe(false));
+      const waiting = outcome(store.get(sleep));
+      const answered = ca.calls.at(-1)!.answer();
+      for (let tick = 0; tick < ticks; tick++) await undefined;
+      forgotten = store.forget(sleep);
+      await answered;
+      expect(await waiting).toMatch(/^(given|ERR_IDENTITY_FORGOTTEN)$/);
+      expect(clock.pending).toBe(0);
+    }
   });
 
   it('close ends everything, and twice is once', async () => {

@@ -61,6 +61,13 @@ describe('Certificate, RFC 5280 section 4', () => {
     });
   });
 
+  it('section 4.1.2.1: refuses extensions in a version that has none', async () => {
+    const bytes = Buffer.from((await craftCa('ca')).certificate.der);
+    const version3 = Buffer.from('a003020102', 'hex');
+    bytes[bytes.indexOf(version3) + 4] = 1;
+    expect(refusal(() => new Certificate(bytes))).toBe('ERR_IDENTITY_MALFORMED certificate.tbsCertificate.version');
+  });
+
   it('section 4.1.1.2: refuses an unsigned algorithm that is not the signed one', async () => {
     const { certificate } = await craftCa('ca');
     const ecdsaWithSha256 = Buffer.from('06082a8648ce3d040302', 'hex');

@@ -75,6 +75,15 @@ describe('verifyChain accepts', () => {
     expect(verify([deep, lower, root, intermediate, upper, below]).id).toBe(SLEEP);
   });
 
+  it('an intermediate that a longer path, which failed, had used before', async () => {
+    const tight = await craftCa('tight', undefined, 1);
+    const direct = await craftCa('lower', tight, 3);
+    const detour = await craftCa('detour', direct, 3);
+    const around = await craftCa('lower', detour, 3, { key: direct.key });
+    const under = await craftLeaf(direct, SLEEP);
+    expect(verify([under, around, detour, direct], { roots: [tight.certificate] }).id).toBe(SLEEP);
+  });
+
   it('one of several roots, also one with the same name', async () => {
     const roots = [(await craftCa('root')).certificate, (await craftCa('x')).certificate, root.certificate];
     expect(verify([leaf, intermediate], { roots }).id).toBe(SLEEP);
