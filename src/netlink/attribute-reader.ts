@@ -1,3 +1,4 @@
+import { formatIp, ipFromBytes } from '../ip/index.ts';
 import { NLA_F_NESTED, NLA_HDRLEN, NLA_TYPE_MASK } from './constants.ts';
 import { NetlinkError } from './netlink-error.ts';
 
@@ -106,6 +107,15 @@ export class AttributeReader {
     const nul = this.#buffer.indexOf(0, this.#valueStart);
     const end = nul < 0 || nul > this.#valueEnd ? this.#valueEnd : nul;
     return this.#buffer.toString('utf8', this.#valueStart, end);
+  }
+
+  /** Canonical text of an IP address of 4 or 16 bytes in network byte order, the last ones of the value after `headerBytes`. */
+  ip(headerBytes = 0): string {
+    const length = this.length - headerBytes;
+    if (this.#root.#fault !== undefined) return '';
+    if (length === 4 || length === 16) return formatIp(ipFromBytes(this.bytes().subarray(headerBytes)));
+    this.#fail(`${length} bytes where an IP address was expected`);
+    return '';
   }
 
   /** The value as a view of the message's own memory. */

@@ -13,13 +13,7 @@ import {
   TCP_CONNTRACK_STATES,
   type TcpConntrackState,
 } from './entry.ts';
-import {
-  type CheckedConntrackFilter,
-  type ConntrackFilter,
-  checkConntrackFilter,
-  matchesConntrack,
-  writeConntrackFilter,
-} from './filter.ts';
+import { type ConntrackFilter, checkConntrackFilter, matchesConntrack, writeConntrackFilter } from './filter.ts';
 import { type ConntrackTuple, checkCompleteTuple, writeTuple } from './tuple.ts';
 
 /** Options of every call. */
@@ -67,7 +61,7 @@ export function listConntrack(
 }
 
 /** The dump request for a checked filter. */
-export function encodeListConntrack(filter: CheckedConntrackFilter): Buffer {
+export function encodeListConntrack(filter: ConntrackFilter): Buffer {
   const writer = begin(c.IPCTNL_MSG_CT_GET, NLM_F_DUMP, filter.family);
   writeConntrackFilter(writer, filter);
   return writer.end().finish();
@@ -109,8 +103,8 @@ export function encodeAddConntrack(entry: ConntrackSpec, op: string): Buffer {
     if (state < 0) throw invalid(op, 'tcpState', `is none of ${TCP_CONNTRACK_STATES.join(', ')}`);
     writer.nest(c.CTA_PROTOINFO, () =>
       writer.nest(c.CTA_PROTOINFO_TCP, () => {
-        // IP_CT_TCP_FLAG_BE_LIBERAL both ways, value and mask: nothing is known of the sequence numbers.
-        const liberal = Uint8Array.of(8, 8);
+        // IP_CT_TCP_FLAG_SACK_PERM and _BE_LIBERAL, value and mask: nothing is known of the sequence numbers.
+        const liberal = Uint8Array.of(10, 10);
         writer
           .attrU8(c.CTA_PROTOINFO_TCP_STATE, state)
           .attrBytes(c.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, liberal)

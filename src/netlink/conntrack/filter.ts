@@ -18,11 +18,12 @@ export interface ConntrackFilter {
   readonly zone?: number;
 }
 
-/** A {@link ConntrackFilter} that was checked: addresses in canonical form, and the family that follows from them. */
-export type CheckedConntrackFilter = ConntrackFilter;
-
-/** @throws {InvalidInputError} `ERR_NETLINK_INVALID`; {@link InvalidIpError} `ERR_IP_ADDRESS` */
-export function checkConntrackFilter(filter: ConntrackFilter, op: string): CheckedConntrackFilter {
+/**
+ * The filter with its addresses in canonical form and the family that follows from them.
+ *
+ * @throws {InvalidInputError} `ERR_NETLINK_INVALID`; {@link InvalidIpError} `ERR_IP_ADDRESS`
+ */
+export function checkConntrackFilter(filter: ConntrackFilter, op: string): ConntrackFilter {
   const invalid = (field: string, message: string) =>
     new InvalidInputError({ code: 'ERR_NETLINK_INVALID', op, field: `filter.${field}`, message });
   for (const field of ['mark', 'markMask', 'status', 'zone'] as const) {
@@ -60,7 +61,7 @@ function canonical(tuple: Partial<ConntrackTuple>): Partial<ConntrackTuple> {
  * Writes as much of the filter as the kernel applies rightly. One that is too old for a part of it (CTA_FILTER: before 5.8) ignores
  * that part, so {@link matchesConntrack} still has to be asked.
  */
-export function writeConntrackFilter(writer: MessageWriter, filter: CheckedConntrackFilter): void {
+export function writeConntrackFilter(writer: MessageWriter, filter: ConntrackFilter): void {
   const { mark, markMask } = filter;
   if (mark !== undefined || markMask !== undefined) {
     writer.attrU32be(c.CTA_MARK, mark ?? 0).attrU32be(c.CTA_MARK_MASK, markMask ?? 0xffff_ffff);
@@ -109,7 +110,7 @@ function filterFlags(tuple: Partial<ConntrackTuple>): number {
 }
 
 /** Whether a connection agrees with every field of the filter. */
-export function matchesConntrack(entry: ConntrackEntry, filter: CheckedConntrackFilter): boolean {
+export function matchesConntrack(entry: ConntrackEntry, filter: ConntrackFilter): boolean {
   if (filter.family !== undefined && entry.family !== filter.family) return false;
   if (filter.zone !== undefined && entry.zone !== filter.zone) return false;
   if (filter.status !== undefined && ((entry.status & filter.status) ^ filter.status) !== 0) return false;

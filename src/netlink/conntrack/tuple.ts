@@ -1,5 +1,5 @@
 import { InvalidInputError } from '../../errors/index.ts';
-import { formatIp, ipBytes, ipFromBytes, parseIp } from '../../ip/index.ts';
+import { ipBytes, parseIp } from '../../ip/index.ts';
 import { IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP } from '../../system/index.ts';
 import type { AttributeReader } from '../attribute-reader.ts';
 import type { MessageWriter } from '../message-writer.ts';
@@ -125,7 +125,7 @@ export function readTuple(reader: AttributeReader): { tuple: ConntrackTuple; zon
     if (reader.type === c.CTA_TUPLE_IP) {
       const ip = reader.nested();
       while (ip.next()) {
-        const text = formatIp(ipFromBytes(ip.bytes()));
+        const text = ip.ip();
         if (ip.type === c.CTA_IP_V4_SRC || ip.type === c.CTA_IP_V6_SRC) tuple.source = text;
         else if (ip.type === c.CTA_IP_V4_DST || ip.type === c.CTA_IP_V6_DST) tuple.destination = text;
       }

@@ -1,4 +1,4 @@
-import { formatIp, ipBytes, ipFromBytes } from '../../ip/index.ts';
+import { ipBytes } from '../../ip/index.ts';
 import { AF_INET, AF_INET6, AF_UNSPEC, EADDRNOTAVAIL } from '../../system/index.ts';
 import { AttributeReader } from '../attribute-reader.ts';
 import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../constants.ts';
@@ -93,7 +93,7 @@ export function encodeAddress(type: number, flags: number, address: LinkAddress,
   writer
     .u8(addressFamily(ip.family))
     .u8(wholeNumber(address.prefixLength, 0, bits, op, 'prefixLength'))
-    .u8(0)
+    .u8(settings & 0xff)
     .u8(scope)
     .u32(index)
     .attrBytes(c.IFA_LOCAL, ipBytes(ip))
@@ -102,7 +102,7 @@ export function encodeAddress(type: number, flags: number, address: LinkAddress,
     writer.attrBytes(c.IFA_BROADCAST, ipBytes(addressOfFamily(address.broadcast, 4, op, 'broadcast')));
   }
   if (address.label !== undefined && ip.family === 4) writer.attrString(c.IFA_LABEL, address.label);
-  if (settings !== 0) writer.attrU32(c.IFA_FLAGS, settings);
+  if (settings > 0xff) writer.attrU32(c.IFA_FLAGS, settings);
   return writer.end().finish();
 }
 
@@ -119,9 +119,9 @@ export function decodeAddress(payload: Buffer, names: ReadonlyMap<number, string
   let broadcast: string | undefined;
   let label: string | undefined;
   while (reader.next()) {
-    if (reader.type === c.IFA_LOCAL) local = formatIp(ipFromBytes(reader.bytes()));
-    else if (reader.type === c.IFA_ADDRESS) address = formatIp(ipFromBytes(reader.bytes()));
-    else if (reader.type === c.IFA_BROADCAST) broadcast = formatIp(ipFromBytes(reader.bytes()));
+    if (reader.type === c.IFA_LOCAL) local = reader.ip();
+    else if (reader.type === c.IFA_ADDRESS) address = reader.ip();
+    else if (reader.type === c.IFA_BROADCAST) broadcast = reader.ip();
     else if (reader.type === c.IFA_LABEL) label = reader.string();
     else if (reader.type === c.IFA_FLAGS) flags = reader.u32();
   }

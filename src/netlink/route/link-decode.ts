@@ -1,4 +1,3 @@
-import { formatIp, ipFromBytes } from '../../ip/index.ts';
 import { AttributeReader } from '../attribute-reader.ts';
 import type { NetlinkMessage } from '../message-reader.ts';
 import * as c from './constants.ts';
@@ -140,7 +139,7 @@ function decodeKindData(kind: string, reader: AttributeReader): RawKindData {
       if (reader.type === c.IFLA_GENEVE_ID) data.id = reader.u32();
       else if (reader.type === c.IFLA_GENEVE_PORT) data.port = reader.u16be();
       else if (reader.type === c.IFLA_GENEVE_REMOTE || reader.type === c.IFLA_GENEVE_REMOTE6) {
-        data.remote = formatIp(ipFromBytes(reader.bytes()));
+        data.remote = reader.ip();
       }
     } else if (kind === 'vxlan') {
       switch (reader.type) {
@@ -158,11 +157,11 @@ function decodeKindData(kind: string, reader: AttributeReader): RawKindData {
           break;
         case c.IFLA_VXLAN_GROUP:
         case c.IFLA_VXLAN_GROUP6:
-          data.remote = formatIp(ipFromBytes(reader.bytes()));
+          data.remote = reader.ip();
           break;
         case c.IFLA_VXLAN_LOCAL:
         case c.IFLA_VXLAN_LOCAL6:
-          data.local = formatIp(ipFromBytes(reader.bytes()));
+          data.local = reader.ip();
           break;
       }
     }

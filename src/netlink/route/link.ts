@@ -69,7 +69,7 @@ export function encodeAddLink(
 export function setLink(netlink: Netlink, name: string, change: LinkChange, options: RouteOptions = {}): void {
   const op = 'route.setLink';
   const index = linkIndex(netlink, name, op, 'name');
-  const writer = new MessageWriter().begin(c.RTM_SETLINK, 0);
+  const writer = new MessageWriter().begin(c.RTM_NEWLINK, 0);
   writeIfinfomsg(writer, index, change.up);
   if (change.name !== undefined) writer.attrString(c.IFLA_IFNAME, interfaceName(change.name, op, 'change.name'));
   writeMtuAndAddress(writer, change, op, 'change.');
@@ -91,7 +91,7 @@ export function moveLink(
   options: RouteOptions & { readonly name?: string } = {},
 ): void {
   const op = 'route.moveLink';
-  const writer = new MessageWriter().begin(c.RTM_SETLINK, 0);
+  const writer = new MessageWriter().begin(c.RTM_NEWLINK, 0);
   writeIfinfomsg(writer, linkIndex(netlink, name, op, 'name'), undefined);
   writer.attrU32(c.IFLA_NET_NS_FD, namespace.fd);
   if (options.name !== undefined) writer.attrString(c.IFLA_IFNAME, interfaceName(options.name, op, 'options.name'));

@@ -1,4 +1,4 @@
-import { formatIp, ipBytes, ipFromBytes } from '../../ip/index.ts';
+import { ipBytes } from '../../ip/index.ts';
 import { AF_INET, AF_INET6, AF_UNSPEC, ENOENT } from '../../system/index.ts';
 import { AttributeReader } from '../attribute-reader.ts';
 import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE } from '../constants.ts';
@@ -105,10 +105,11 @@ export function listNeighbours(
 export function encodeNeighbour(type: number, flags: number, neighbour: Neighbour, index: number, op: string): Buffer {
   const ip = addressOfFamily(neighbour.ip, undefined, op, 'ip');
   const proxy = neighbour.proxy ?? false;
-  const state =
-    proxy || type === c.RTM_DELNEIGH ? 0 : numberNamed(neighbour.state ?? 'permanent', NEIGHBOUR_STATES, op, 'state');
-  const settled = state === NEIGHBOUR_STATES.permanent || state === NEIGHBOUR_STATES.reachable;
-  if (settled && neighbour.address === undefined) throw invalidInput(op, 'address', 'a known neighbour needs one');
+  const state = numberNamed(neighbour.state ?? 'permanent', NEIGHBOUR_STATES, op, 'state');
+  const known = state === NEIGHBOUR_STATES.permanent || state === NEIGHBOUR_STATES.reachable;
+  if (known && !proxy && type === c.RTM_NEWNEIGH && neighbour.address === undefined) {
+    throw invalidInput(op, 'address', 'a neighbour that is known has one');
+  }
   const writer = new MessageWriter().begin(type, flags);
   writer.u8(addressFamily(ip.family)).u8(0).u16(0);
   writer
@@ -134,7 +135,7 @@ export function decodeNeighbour(payload: Buffer, names: ReadonlyMap<number, stri
   let ip: string | undefined;
   let address: string | undefined;
   while (reader.next()) {
-    if (reader.type === c.NDA_DST) ip = formatIp(ipFromBytes(reader.bytes()));
+    if (reader.type === c.NDA_DST) ip = reader.ip();
     else if (reader.type === c.NDA_LLADDR && reader.length === 6) address = formatHardwareAddress(reader.bytes());
   }
   reader.check();

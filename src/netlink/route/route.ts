@@ -1,4 +1,4 @@
-import { formatIp, type IpAddress, ipBytes, ipFromBytes, parseCidr } from '../../ip/index.ts';
+import { type IpAddress, ipBytes, parseCidr } from '../../ip/index.ts';
 import { AF_INET, AF_INET6, ENOENT, ESRCH } from '../../system/index.ts';
 import { AttributeReader } from '../attribute-reader.ts';
 import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE } from '../constants.ts';
@@ -170,14 +170,13 @@ export function encodeRoute(
     .u8(destination.prefixLength)
     .u8(0)
     .u8(0)
-    // One byte of the header, and all of it in RTA_TABLE.
     .u8(table < 256 ? table : c.RT_TABLE_UNSPEC)
     .u8(protocol)
     .u8(scope)
     .u8(routeType)
     .u32(route.onlink ? c.RTNH_F_ONLINK : 0);
   if (destination.prefixLength > 0) writer.attrBytes(c.RTA_DST, networkBytes(destination));
-  writer.attrU32(c.RTA_TABLE, table);
+  if (table > 255) writer.attrU32(c.RTA_TABLE, table);
   if (route.metric !== undefined) {
     writer.attrU32(c.RTA_PRIORITY, wholeNumber(route.metric, 0, 0xffff_ffff, op, 'metric'));
   }
@@ -282,7 +281,7 @@ export function decodeRoute(payload: Buffer, names: ReadonlyMap<number, string>)
   while (reader.next()) {
     switch (reader.type) {
       case c.RTA_DST:
-        route.destination = `${formatIp(ipFromBytes(reader.bytes()))}/${payload[1]}`;
+        route.destination = `${reader.ip()}/${payload[1]}`;
         break;
       case c.RTA_TABLE:
         route.table = reader.u32();
@@ -291,13 +290,13 @@ export function decodeRoute(payload: Buffer, names: ReadonlyMap<number, string>)
         route.device = deviceName(reader.u32(), names);
         break;
       case c.RTA_GATEWAY:
-        route.gateway = formatIp(ipFromBytes(reader.bytes()));
+        route.gateway = reader.ip();
         break;
       case c.RTA_VIA:
-        route.gateway = formatIp(ipFromBytes(reader.bytes().subarray(2)));
+        route.gateway = reader.ip(2);
         break;
       case c.RTA_PREFSRC:
-        route.source = formatIp(ipFromBytes(reader.bytes()));
+        route.source = reader.ip();
         break;
       case c.RTA_PRIORITY:
         route.metric = reader.u32();
@@ -326,8 +325,8 @@ function decodeNextHops(rows: Buffer, names: ReadonlyMap<number, string>): NonNu
     let gateway: string | undefined;
     const reader = new AttributeReader(rows, at + 8, at + length);
     while (reader.next()) {
-      if (reader.type === c.RTA_GATEWAY) gateway = formatIp(ipFromBytes(reader.bytes()));
-      else if (reader.type === c.RTA_VIA) gateway = formatIp(ipFromBytes(reader.bytes().subarray(2)));
+      if (reader.type === c.RTA_GATEWAY) gateway = reader.ip();
+      else if (reader.type === c.RTA_VIA) gateway = reader.ip(2);
     }
     reader.check();
     hops.push({

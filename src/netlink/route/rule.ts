@@ -1,4 +1,4 @@
-import { formatIp, ipFromBytes, parseCidr } from '../../ip/index.ts';
+import { parseCidr } from '../../ip/index.ts';
 import { AF_INET, AF_INET6, ENOENT } from '../../system/index.ts';
 import { AttributeReader } from '../attribute-reader.ts';
 import { NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL } from '../constants.ts';
@@ -53,7 +53,7 @@ export interface Rule {
   readonly destinationPorts?: PortRange;
   /** Results with a prefix of this length or shorter do not count. */
   readonly suppressPrefixLength?: number;
-  /** Who made the rule. Default `boot`, as `ip rule`. */
+  /** Who made the rule. Default `unspec`, as `ip rule`. */
   readonly protocol?: RouteProtocol | number;
 }
 
@@ -119,7 +119,7 @@ export function encodeRule(type: number, flags: number, rule: Rule, op: string):
   u32(c.FRA_PRIORITY, rule.priority, 'priority');
   u32(c.FRA_FWMARK, rule.fwmark ?? (rule.fwmask === undefined ? undefined : 0), 'fwmark');
   u32(c.FRA_FWMASK, rule.fwmask, 'fwmask');
-  if (table !== 0) writer.attrU32(c.FRA_TABLE, table);
+  if (table > 255) writer.attrU32(c.FRA_TABLE, table);
   if (rule.goto !== undefined) u32(c.FRA_GOTO, checkedGoto(rule, op), 'goto');
   u32(c.FRA_SUPPRESS_PREFIXLEN, rule.suppressPrefixLength, 'suppressPrefixLength');
   if (rule.iif !== undefined) writer.attrString(c.FRA_IIFNAME, interfaceName(rule.iif, op, 'iif'));
@@ -129,8 +129,8 @@ export function encodeRule(type: number, flags: number, rule: Rule, op: string):
   }
   writePorts(writer, c.FRA_SPORT_RANGE, rule.sourcePorts, op, 'sourcePorts');
   writePorts(writer, c.FRA_DPORT_RANGE, rule.destinationPorts, op, 'destinationPorts');
-  if (type === c.RTM_NEWRULE || rule.protocol !== undefined) {
-    writer.attrU8(c.FRA_PROTOCOL, numberNamed(rule.protocol ?? 'boot', ROUTE_PROTOCOLS, op, 'protocol'));
+  if (rule.protocol !== undefined) {
+    writer.attrU8(c.FRA_PROTOCOL, numberNamed(rule.protocol, ROUTE_PROTOCOLS, op, 'protocol'));
   }
   return writer.end().finish();
 }
@@ -198,10 +198,10 @@ export function decodeRule(payload: Buffer): ListedRule | undefined {
   while (reader.next()) {
     switch (reader.type) {
       case c.FRA_DST:
-        rule.destination = `${formatIp(ipFromBytes(reader.bytes()))}/${payload[1]}`;
+        rule.destination = `${reader.ip()}/${payload[1]}`;
         break;
       case c.FRA_SRC:
-        rule.source = `${formatIp(ipFromBytes(reader.bytes()))}/${payload[2]}`;
+        rule.source = `${reader.ip()}/${payload[2]}`;
         break;
       case c.FRA_PRIORITY:
         rule.priority = reader.u32();
