@@ -27,7 +27,7 @@ export function readAcknowledgement(message: NetlinkMessage): Acknowledgement {
   const { payload, flags } = message;
   // NLMSG_DONE of an old kernel, or of nfnetlink, may have no status at all.
   if (payload.length < 4) return { errno: 0 };
-  const errno = -payload.readInt32LE(0);
+  const errno = 0 - payload.readInt32LE(0);
   if ((flags & NLM_F_ACK_TLVS) === 0) return { errno };
   let start = 4;
   if (message.type === NLMSG_ERROR) {

@@ -70,32 +70,50 @@ export class MessageWriter {
   // The fixed header of the family (`struct ifinfomsg`, `struct nfgenmsg`), field by field, without padding of its own.
 
   u8(value: number): this {
-    if (this.#fits(value, 0xff)) this.#buffer.writeUInt8(value, this.#reserve(1));
+    if (this.#fits(value, 0xff)) {
+      const at = this.#reserve(1);
+      this.#buffer.writeUInt8(value, at);
+    }
     return this;
   }
 
   u16(value: number): this {
-    if (this.#fits(value, 0xffff)) this.#buffer.writeUInt16LE(value, this.#reserve(2));
+    if (this.#fits(value, 0xffff)) {
+      const at = this.#reserve(2);
+      this.#buffer.writeUInt16LE(value, at);
+    }
     return this;
   }
 
   u32(value: number): this {
-    if (this.#fits(value, 0xffff_ffff)) this.#buffer.writeUInt32LE(value, this.#reserve(4));
+    if (this.#fits(value, 0xffff_ffff)) {
+      const at = this.#reserve(4);
+      this.#buffer.writeUInt32LE(value, at);
+    }
     return this;
   }
 
   s32(value: number): this {
-    if (this.#fitsSigned(value)) this.#buffer.writeInt32LE(value, this.#reserve(4));
+    if (this.#fitsSigned(value)) {
+      const at = this.#reserve(4);
+      this.#buffer.writeInt32LE(value, at);
+    }
     return this;
   }
 
   u16be(value: number): this {
-    if (this.#fits(value, 0xffff)) this.#buffer.writeUInt16BE(value, this.#reserve(2));
+    if (this.#fits(value, 0xffff)) {
+      const at = this.#reserve(2);
+      this.#buffer.writeUInt16BE(value, at);
+    }
     return this;
   }
 
   u32be(value: number): this {
-    if (this.#fits(value, 0xffff_ffff)) this.#buffer.writeUInt32BE(value, this.#reserve(4));
+    if (this.#fits(value, 0xffff_ffff)) {
+      const at = this.#reserve(4);
+      this.#buffer.writeUInt32BE(value, at);
+    }
     return this;
   }
 
@@ -158,7 +176,10 @@ export class MessageWriter {
 
   attrS32be(type: number, value: number): this {
     const start = this.#open(type, 0);
-    if (this.#fitsSigned(value)) this.#buffer.writeInt32BE(value, this.#reserve(4));
+    if (this.#fitsSigned(value)) {
+      const at = this.#reserve(4);
+      this.#buffer.writeInt32BE(value, at);
+    }
     return this.#close(start);
   }
 
