@@ -43,7 +43,7 @@ export function parseMeshFile(path: string, text: string, limits: MeshFileLimits
       path,
     );
   } catch (cause) {
-    // Nesting deeper than the stack surfaces as a RangeError of the YAML parser.
+    // An alias can stand for a nesting that was parsed, yet is too deep for what walks it.
     if (!(cause instanceof RangeError)) throw cause;
     throw new MeshFileError({ code: 'ERR_DISCOVERY_FILE_CONTENT', path, message: 'nested too deeply', cause });
   }

@@ -7,6 +7,12 @@ export interface YamlLimits {
   readonly maxValues: number;
 }
 
+/** Faults that yaml words for programmers. */
+const faultTexts: Readonly<Record<string, string>> = {
+  MULTIPLE_DOCS: 'more than one document',
+  RESOURCE_EXHAUSTION: 'nested too deeply',
+};
+
 /** The YAML document under a path, and what places an error in it. */
 class YamlFile {
   readonly path: string;
@@ -29,8 +35,7 @@ class YamlFile {
       schema: 'core',
     });
     const fault = document.errors[0];
-    if (fault?.code === 'MULTIPLE_DOCS') this.fail(fault.pos[0], '', 'more than one document');
-    if (fault !== undefined) this.fail(fault.pos[0], '', fault.message);
+    if (fault !== undefined) this.fail(fault.pos[0], '', faultTexts[fault.code] ?? fault.message);
     if (document.contents === null) this.fail(0, '', 'the file is empty');
     this.root = document.contents;
   }
