@@ -1,0 +1,59 @@
+/**
+ * Traffic redirection as a value: what makes the kernel hand a pod's packets to a proxy, planned as plain data, rendered, put in
+ * force in one go, read back with its counters, and taken away.
+ *
+ * ```ts
+ * import { openNamespace } from 'ambient-kit/netns';
+ * import { apply, nodeMode, renderText } from 'ambient-kit/redirection';
+ *
+ * const plan = nodeMode({
+ *   hostIp: '172.18.0.2', ztunnelIp: '10.244.1.2', ztunnelVeth: 'vethza',
+ *   pods: [{ ip: '10.244.1.10', veth: 'vethsleep', comment: 'default/sleep' }],
+ * });
+ * console.log(renderText(plan));
+ * const redirection = apply(plan, { node: openNamespace('node-a'), ztunnel: openNamespace('ztunnel-a') });
+ * redirection.addPod({ ip: '10.244.1.11', veth: 'vethclient2' });
+ * for (const { id, packets } of redirection.readBack().rules) console.log(id, packets);
+ * redirection.remove();
+ * ```
+ *
+ * Everything is synchronous: the kernel answers at once, and nothing else in the process sees a part of a change.
+ *
+ * @module redirection
+ */
+
+export { type ApplyOptions, apply } from './apply.ts';
+export { RedirectionError, type RedirectionErrorInit } from './error.ts';
+export type { Namespaces } from './kernel.ts';
+export {
+  CONNSKIP_MARK,
+  ORG_SRC_RET_MARK,
+  OUTBOUND_MARK,
+  PROXY_MARK,
+  PROXYRET_MARK,
+  SKIP_MARK,
+  TPROXY_MARK,
+} from './marks.ts';
+export { INBOUND_TABLE, nodeMode, OUTBOUND_TABLE, PROXY_TABLE } from './node-mode.ts';
+export { NODE_ROLE, type NodeModeOptions, PODS_SET, ZTUNNEL_ROLE } from './node-mode-options.ts';
+export { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './node-mode-proxy.ts';
+export type {
+  Action,
+  ChainPlan,
+  LinkPlan,
+  Mark,
+  Match,
+  Pod,
+  PodsPlan,
+  RedirectionPlan,
+  Role,
+  RulePlan,
+  SetPlan,
+  SidePlan,
+  SysctlPlan,
+} from './plan.ts';
+export { countsBetween, type ReadBack, type RuleCount, readBack } from './read-back.ts';
+export { Redirection } from './redirection.ts';
+export { remove } from './remove.ts';
+export { renderNftables } from './render-nftables.ts';
+export { renderText, ruleText } from './render-text.ts';

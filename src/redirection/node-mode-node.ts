@@ -1,0 +1,128 @@
+import { CONNSKIP_MARK, OUTBOUND_MARK, PROXY_MARK, PROXYRET_MARK, SKIP_MARK } from './marks.ts';
+import { type NodeModeOptions, PODS_SET } from './node-mode-options.ts';
+import type { Action, ChainPlan, Mark, Match, RulePlan } from './plan.ts';
+
+const DNS_PROXY_PORT = 15053;
+
+/** The node's chains, with the numbers of facts section 7.6 in the rules' ids. */
+export function nodeChains(options: NodeModeOptions, tunnelPort: number): ChainPlan[] {
+  const prefix = options.name ?? 'ztunnel';
+  const afterNat = (options.hostTraffic ?? 'after-nat') === 'after-nat';
+  const before = 'before-others';
+  return [
+    chain(prefix, 'mangle', 'prerouting', before, prerouting(options, tunnelPort)),
+    chain(prefix, 'mangle', 'forward', before, saves('forward')),
+    chain(prefix, 'mangle', 'input', before, saves('input')),
+    chain(prefix, 'mangle', 'output', afterNat ? 'after-nat' : before, [hostTraffic(afterNat)]),
+    chain(prefix, 'nat', 'prerouting', before, natPrerouting(options)),
+    chain(prefix, 'nat', 'postrouting', before, [
+      rule('nat-postrouting-1', [marked(OUTBOUND_MARK)], { do: 'no-nat' }, 'the proxy sees the pod as the source'),
+    ]),
+    chain(prefix, 'filter', 'forward', before, [
+      rule('filter-forward-1', [marked(OUTBOUND_MARK)], { do: 'accept' }, 'on the way to the proxy'),
+    ]),
+  ];
+}
+
+function prerouting({ ztunnelVeth, ztunnelIp }: NodeModeOptions, tunnelPort: number): RulePlan[] {
+  const id = (number: number) => `prerouting-${number}`;
+  const fromProxy: Match = { on: 'in-interface', name: ztunnelVeth };
+  const udp: Match = { on: 'protocol', protocol: 'udp' };
+  const back: Action = { do: 'return' };
+  return [
+    rule(id(1), [from('istioin')], mark(SKIP_MARK), 'back from the proxy: leave alone'),
+    rule(id(2), [from('istioin')], back),
+    rule(id(3), [from('istioout')], mark(SKIP_MARK), 'back from the proxy: leave alone'),
+    rule(id(4), [from('istioout')], back),
+    rule(id(5), [{ ...udp, destinationPort: tunnelPort }], back, 'the tunnel itself; copies the mark inwards'),
+    rule(id(6), [connection(CONNSKIP_MARK)], mark(SKIP_MARK), 'a connection that is left alone'),
+    rule(id(7), [marked(SKIP_MARK)], back),
+    // Trap 10: without `not` the proxy's own packets would go in circles.
+    rule(
+      id(8),
+      [{ ...fromProxy, not: true }, connection(PROXY_MARK)],
+      mark(PROXYRET_MARK),
+      'a later packet: straight to the proxy',
+    ),
+    rule(id(9), [marked(PROXYRET_MARK)], back),
+    rule(
+      id(10),
+      [fromProxy, { on: 'source', ip: ztunnelIp, not: true }],
+      mark(PROXY_MARK),
+      'the proxy, with a pod’s address',
+    ),
+    rule(id(11), [marked(SKIP_MARK)], back),
+    rule(id(12), [fromProxy], mark(CONNSKIP_MARK), 'the proxy, with its own address'),
+    rule(id(13), [udp], mark(CONNSKIP_MARK), 'UDP is not captured'),
+    rule(id(14), [marked(SKIP_MARK)], back),
+    rule(
+      id(15),
+      [
+        { on: 'protocol', protocol: 'tcp' },
+        { on: 'source-set', set: PODS_SET },
+      ],
+      mark(OUTBOUND_MARK),
+      'first packet of an enrolled pod: to the proxy',
+    ),
+  ];
+}
+
+function saves(hook: 'forward' | 'input'): RulePlan[] {
+  return [CONNSKIP_MARK, PROXY_MARK].map((saved, i) =>
+    rule(`${hook}-${i + 1}`, [marked(saved)], { do: 'save-mark', mask: saved.mask }, 'later packets go the same way'),
+  );
+}
+
+/** Traps 1 and 2. Neither cure asks for a socket: that test does not match the last ACK of a closed one. */
+function hostTraffic(afterNat: boolean): RulePlan {
+  const matches: Match[] = afterNat
+    ? [
+        { on: 'protocol', protocol: 'tcp' },
+        { on: 'destination-set', set: PODS_SET },
+      ]
+    : [{ on: 'source-local' }];
+  return rule('output-1', matches, mark(CONNSKIP_MARK), 'the node’s own connections, probes among them');
+}
+
+function natPrerouting({ captureDns, ztunnelIp }: NodeModeOptions): RulePlan[] {
+  const rules = [
+    rule('nat-prerouting-1', [marked(OUTBOUND_MARK)], { do: 'no-nat' }, 'keeps the VIP: kube-proxy passes by'),
+  ];
+  if (!captureDns) return rules;
+  const query: Match[] = [
+    { on: 'source-set', set: PODS_SET },
+    { on: 'protocol', protocol: 'udp', destinationPort: 53 },
+  ];
+  const toProxy: Action = { do: 'dnat', ip: ztunnelIp, port: DNS_PROXY_PORT };
+  return [...rules, rule('nat-prerouting-2', query, toProxy, 'DNS of enrolled pods')];
+}
+
+function chain(
+  prefix: string,
+  table: ChainPlan['table'],
+  hook: ChainPlan['hook'],
+  place: ChainPlan['place'],
+  rules: readonly RulePlan[],
+): ChainPlan {
+  return { name: `${prefix}-${hook.toUpperCase()}`, table, hook, place, rules };
+}
+
+function rule(id: string, matches: readonly Match[], action: Action, why?: string): RulePlan {
+  return why === undefined ? { id, matches, action } : { id, matches, action, why };
+}
+
+function from(name: string): Match {
+  return { on: 'in-interface', name };
+}
+
+function marked({ value, mask }: Mark): Match {
+  return { on: 'mark', value, mask };
+}
+
+function connection({ value, mask }: Mark): Match {
+  return { on: 'connmark', value, mask };
+}
+
+function mark({ value, mask }: Mark): Action {
+  return { do: 'mark', value, mask };
+}

@@ -1,0 +1,37 @@
+import type { Pod } from './plan.ts';
+
+/** What {@link nodeMode} is told. Addresses are IPv4; the mode knows no other. */
+export interface NodeModeOptions {
+  /** The node's address, which its own connections to pods come from. */
+  readonly hostIp: string;
+  /** The proxy's own address. */
+  readonly ztunnelIp: string;
+  /** The node's end of the proxy's cable. */
+  readonly ztunnelVeth: string;
+  /** The proxy's end of it. Default `eth0`. */
+  readonly ztunnelDevice?: string;
+  /** The enrolled pods of this node. More come and go by `addPod` and `removePod`. */
+  readonly pods?: readonly Pod[];
+  /**
+   * What istioin and istioout are made of. Default veth pairs, which need the proxy on the node's own machine; geneve is what Istio
+   * used, where the kernel has it. `port` is its UDP port, default 6081.
+   */
+  readonly tunnel?: { readonly kind: 'veth' } | { readonly kind: 'geneve'; readonly port?: number };
+  /** DNS queries of pods go to port 15053 of the proxy. Default false. */
+  readonly captureDns?: boolean;
+  /**
+   * How connections of the node itself to its pods are kept from the proxy (traps 1 and 2). `after-nat`, the default, looks at the
+   * destination behind kube-proxy's NAT; `local-source` looks at the source address only, and fits iptables too.
+   */
+  readonly hostTraffic?: 'after-nat' | 'local-source';
+  /** First and last local port of the proxy's connections; must not meet the pods' own range (trap 8). Default 10240 to 32767. */
+  readonly proxyPorts?: readonly [first: number, last: number];
+  /** Prefix of tables and chains. Default `ztunnel`. */
+  readonly name?: string;
+}
+
+/** The set of enrolled pods, by the name that the articles show. */
+export const PODS_SET = 'ztunnel-pods-ips';
+/** Roles of a node-mode plan: give a namespace for each. */
+export const NODE_ROLE = 'node';
+export const ZTUNNEL_ROLE = 'ztunnel';

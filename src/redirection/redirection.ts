@@ -1,0 +1,146 @@
+import { Batch, type NamedSet } from '../netlink/nftables/index.ts';
+import { deleteRoute, replaceRoute } from '../netlink/route/index.ts';
+import { applySysctl, type ChangedSysctl } from './apply-sysctl.ts';
+import { checkPod } from './check-options.ts';
+import { invalid, RedirectionError } from './error.ts';
+import type { Kernel } from './kernel.ts';
+import { type Pod, podRoute, podSysctls, type RedirectionPlan } from './plan.ts';
+import { type ReadBack, readBackFrom } from './read-back.ts';
+import { removeFrom } from './remove.ts';
+import { nftablesRuleset } from './render-nftables.ts';
+import { spareConnections } from './spare-connections.ts';
+import { Transaction } from './transaction.ts';
+
+/**
+ * A plan in force, as {@link apply} gives it. Holds two netlink sockets per role until `close()`, which leaves the redirection in
+ * force. The namespaces it was made with must stay open as long.
+ */
+export class Redirection implements Disposable, AsyncDisposable {
+  readonly #plan: RedirectionPlan;
+  readonly #kernel: Kernel;
+  readonly #pods: Map<string, Pod>;
+  readonly #sets: readonly NamedSet[];
+  readonly #changed: ChangedSysctl[];
+  #closed = false;
+
+  constructor(plan: RedirectionPlan, kernel: Kernel, changed: readonly ChangedSysctl[]) {
+    this.#plan = plan;
+    this.#kernel = kernel;
+    this.#pods = new Map(plan.pods.list.map((pod) => [pod.ip, pod]));
+    this.#sets = nftablesRuleset(plan, plan.pods.role).sets.filter(({ name }) => name === plan.pods.set);
+    this.#changed = [...changed];
+  }
+
+  /** The plan as it is now, with the pods that came since. A new value each time. */
+  get plan(): RedirectionPlan {
+    return { ...this.#plan, pods: { ...this.#plan.pods, list: [...this.#pods.values()] } };
+  }
+
+  /**
+   * Enrols a pod: its open connections are spared, then set entry and route go in together. Doing it again changes nothing.
+   *
+   * @returns false if it was enrolled already
+   * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`, also where its address is enrolled for another device
+   * @throws {RedirectionError} `ERR_REDIRECTION_FAILED`; the pod is not enrolled
+   */
+  addPod(pod: Pod): boolean {
+    this.#check('addPod');
+    checkPod('addPod', pod, 'pod');
+    const known = this.#pods.get(pod.ip);
+    if (known !== undefined) {
+      if (known.veth === pod.veth) return false;
+      throw invalid('addPod', 'pod.ip', `${pod.ip} is enrolled already, behind ${known.veth}`);
+    }
+    const plan = this.#plan;
+    const place = this.#kernel.at(plan.pods.role);
+    const transaction = new Transaction('redirection.addPod');
+    const { spare } = plan.pods;
+    const { ip, comment } = pod;
+    const changed = podSysctls(plan, pod).map((sysctl) => applySysctl(transaction, place, sysctl));
+    if (spare !== undefined) {
+      transaction.step(`${place.role}: open connections of ${ip}`, () => {
+        spareConnections(place.netfilter, [ip], spare);
+      });
+    }
+    transaction.step(
+      place.role,
+      () => this.#elements('addElements', ip, comment).commit(place.netfilter),
+      () => this.#elements('deleteElements', ip).commit(place.netfilter),
+    );
+    transaction.step(`${place.role}: route for ${ip}`, () => replaceRoute(place.route, podRoute(plan, pod)));
+    this.#pods.set(ip, pod);
+    for (const before of changed) if (before !== undefined) this.#changed.push(before);
+    return true;
+  }
+
+  /**
+   * Takes a pod out: route and set entry together, since with the entry alone gone its new connections would hang (trap 3). Its
+   * captured connections live on by their mark.
+   *
+   * @returns false if it was not enrolled
+   * @throws {RedirectionError} `ERR_REDIRECTION_FAILED`; the pod is still enrolled
+   */
+  removePod(ip: string): boolean {
+    this.#check('removePod');
+    const pod = this.#pods.get(ip);
+    if (pod === undefined) return false;
+    const plan = this.#plan;
+    const place = this.#kernel.at(plan.pods.role);
+    const transaction = new Transaction('redirection.removePod');
+    const route = podRoute(plan, pod);
+    transaction.step(
+      `${place.role}: route for ${ip}`,
+      () => deleteRoute(place.route, route, { missingOk: true }),
+      () => replaceRoute(place.route, route),
+    );
+    transaction.step(place.role, () =>
+      // Added first, so that an entry which somebody took away is no error.
+      this.#elements('deleteElements', ip, undefined, this.#elements('addElements', ip)).commit(place.netfilter),
+    );
+    this.#pods.delete(ip);
+    return true;
+  }
+
+  /** Counters and members, read from the kernel now. */
+  readBack(): ReadBack {
+    this.#check('readBack');
+    return readBackFrom(this.plan, this.#kernel);
+  }
+
+  /** Takes everything away, writes kernel parameters back to what they were, and closes. */
+  remove(): void {
+    this.#check('remove');
+    removeFrom(this.plan, this.#kernel, this.#changed);
+    this.close();
+  }
+
+  /** Closes the sockets; the redirection stays in force. A second call does nothing. */
+  close(): void {
+    this.#closed = true;
+    this.#kernel.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  #elements(verb: 'addElements' | 'deleteElements', key: string, comment?: string, batch = new Batch()): Batch {
+    for (const set of this.#sets) batch[verb](set, [comment === undefined ? { key } : { key, comment }]);
+    return batch;
+  }
+
+  #check(op: string): void {
+    if (!this.#closed) return;
+    throw new RedirectionError({
+      code: 'ERR_REDIRECTION_CLOSED',
+      op: `redirection.${op}`,
+      message: 'this redirection was closed',
+      step: op,
+      cause: undefined,
+    });
+  }
+}

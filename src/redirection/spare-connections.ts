@@ -1,0 +1,47 @@
+import { type ConntrackEntry, listConntrack, setConntrackMark } from '../netlink/conntrack/index.ts';
+import type { Netlink } from '../netlink/index.ts';
+import { NetlinkError } from '../netlink/index.ts';
+import { ENOENT } from '../system/index.ts';
+import { SKIP_MARK } from './marks.ts';
+import type { Mark } from './plan.ts';
+
+/** Up to this many pods the kernel is asked for each one's connections; beyond, the whole table is read once. */
+const ASK_EACH_UP_TO = 4;
+
+/**
+ * Marks the open connections of pods that are about to be enrolled, so that rule 6 leaves them alone: without it they would be reset,
+ * outgoing and incoming (trap 3). Connections that a rule has marked already keep their mark.
+ *
+ * @returns how many were marked
+ */
+export function spareConnections(netlink: Netlink, ips: readonly string[], spare: Mark): number {
+  if (ips.length === 0) return 0;
+  const wanted = new Set(ips);
+  const entries =
+    ips.length <= ASK_EACH_UP_TO
+      ? ips.flatMap((ip) => connectionsOf(netlink, ip))
+      : listConntrack(netlink, { family: 4 });
+  let marked = 0;
+  for (const entry of entries) {
+    const { original, reply } = entry;
+    if (!wanted.has(original.source) && !wanted.has(original.destination) && !wanted.has(reply.source)) continue;
+    if ((entry.mark & SKIP_MARK.mask) !== 0) continue;
+    try {
+      setConntrackMark(netlink, entry, { mark: spare.value, mask: spare.mask });
+      marked++;
+    } catch (error) {
+      // It ended meanwhile.
+      if (!(error instanceof NetlinkError) || error.errno !== ENOENT) throw error;
+    }
+  }
+  return marked;
+}
+
+/** By either end; `reply.source` finds those that came to the pod by a service's address. */
+function connectionsOf(netlink: Netlink, ip: string): ConntrackEntry[] {
+  return [
+    ...listConntrack(netlink, { family: 4, original: { source: ip } }),
+    ...listConntrack(netlink, { family: 4, original: { destination: ip } }),
+    ...listConntrack(netlink, { family: 4, reply: { source: ip } }),
+  ];
+}
