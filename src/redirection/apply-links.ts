@@ -4,6 +4,7 @@ import {
   deleteAddress,
   deleteLink,
   getLink,
+  type Link,
   listAddresses,
   setLink,
 } from '../netlink/route/index.ts';
@@ -23,8 +24,14 @@ export function applyLink(transaction: Transaction, kernel: Kernel, link: LinkPl
       () => makeLink(kernel, link),
       () => deleteLink(place.route, link.name, { missingOk: true }),
     );
-    return;
-  }
+  } else checkLink(transaction, kernel, link, found);
+  bringUp(transaction, place, link.name);
+  if (link.kind === 'veth') bringUp(transaction, kernel.at(link.peer.role), link.peer.name);
+}
+
+/** That a link which was there is the one that the plan means. */
+function checkLink(transaction: Transaction, kernel: Kernel, link: LinkPlan, found: Link | undefined): void {
+  const step = `${link.role}: link ${link.name}`;
   transaction.look(step, () => {
     if (found === undefined) throw conflict(step, `there is no link ${link.name}`);
     if (link.kind === 'existing') return;
@@ -37,20 +44,17 @@ export function applyLink(transaction: Transaction, kernel: Kernel, link: LinkPl
     const isPair = peer?.kind === 'veth' && peer.linkIndex === found.index && found.linkIndex === peer.index;
     if (!isPair) throw conflict(step, `${link.name} is there, and not the other end of ${link.peer.name}`);
   });
-  bringUp(transaction, place, link.name);
-  if (link.kind === 'veth') bringUp(transaction, kernel.at(link.peer.role), link.peer.name);
 }
 
 function makeLink(kernel: Kernel, link: Exclude<LinkPlan, { kind: 'existing' }>): void {
   const { route } = kernel.at(link.role);
   if (link.kind === 'geneve') {
     const { name, id, remote, port } = link;
-    addLink(route, { kind: 'geneve', name, id, remote, port, up: true });
+    addLink(route, { kind: 'geneve', name, id, remote, port });
     return;
   }
-  const peer = kernel.at(link.peer.role);
-  const end = { name: link.peer.name, namespace: { fd: peer.namespace.fd }, up: true };
-  addLink(route, { kind: 'veth', name: link.name, up: true, peer: end });
+  const { namespace } = kernel.at(link.peer.role);
+  addLink(route, { kind: 'veth', name: link.name, peer: { name: link.peer.name, namespace: { fd: namespace.fd } } });
 }
 
 function bringUp(transaction: Transaction, { role, route }: Place, name: string): void {
