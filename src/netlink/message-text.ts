@@ -135,11 +135,13 @@ function hexLines(buffer: Buffer, start: number, end: number, label: string, lin
 
 function flagLetters(flags: number): string {
   if ((flags & NLM_F_DUMP_INTR) !== 0) return 'INTR';
+  // The bits of NLM_F_DUMP mean something else in an answer.
+  const isDump = (flags & NLM_F_REQUEST) !== 0 && (flags & NLM_F_DUMP) === NLM_F_DUMP;
   const letters = [
     (flags & NLM_F_REQUEST) !== 0 ? 'R' : '-',
     (flags & NLM_F_MULTI) !== 0 ? 'M' : '-',
     (flags & NLM_F_ACK) !== 0 ? 'A' : '-',
-    (flags & NLM_F_ECHO) !== 0 ? 'E' : (flags & NLM_F_DUMP) === NLM_F_DUMP ? 'D' : '-',
+    (flags & NLM_F_ECHO) !== 0 ? 'E' : isDump ? 'D' : '-',
   ];
   return letters.join('');
 }
