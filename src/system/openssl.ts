@@ -31,6 +31,16 @@ function bind() {
     SSL_CTX_set_alpn_select_cb: native<(ctx: Address, callback: Address, argument: Address) => void>(
       'void SSL_CTX_set_alpn_select_cb(uintptr_t, uintptr_t, uintptr_t)',
     ),
+    SSL_select_next_proto: native<
+      (
+        out: Address,
+        outLength: Address,
+        server: Address,
+        serverLength: number,
+        client: Address,
+        clientLength: number,
+      ) => number
+    >('int SSL_select_next_proto(uintptr_t, uintptr_t, uintptr_t, unsigned int, uintptr_t, unsigned int)'),
     SSL_CTX_set_verify: native<(ctx: Address, mode: number, callback: Address) => void>(
       'void SSL_CTX_set_verify(uintptr_t, int, uintptr_t)',
     ),
@@ -137,7 +147,6 @@ export const SSL_CTRL_CHAIN_CERT = 89;
 export const SSL_CTRL_SET_GROUPS_LIST = 92;
 export const SSL_CTRL_SET_MIN_PROTO_VERSION = 123;
 export const SSL_CTRL_GET_NEGOTIATED_GROUP = 134;
-export const SSL_MODE_ENABLE_PARTIAL_WRITE = 1;
 export const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2;
 export const SSL_MODE_RELEASE_BUFFERS = 0x10;
 export const SSL_SESS_CACHE_OFF = 0;

@@ -1,0 +1,446 @@
+import {
+  ErrorCode,
+  Http2Connection,
+  type Http2Error,
+  type Http2Options,
+  type Http2Request,
+  type Http2Sink,
+  type Http2Stream,
+} from '../http2/index.ts';
+import {
+  type Address,
+  addressOf,
+  EINPROGRESS,
+  EPOLLIN,
+  EPOLLOUT,
+  errnoName,
+  IPPROTO_TCP,
+  libc,
+  SO_ERROR,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from '../system/index.ts';
+import { type EngineMemory, RECEIVE_BYTES } from './engine-memory.ts';
+import type { PeerVerifier } from './peer-verification.ts';
+import type { Deferred, Pollable, Reactor } from './reactor.ts';
+import { Timer } from './timer-queue.ts';
+import type { TlsContext } from './tls-context.ts';
+import { TLS_AGAIN, TLS_DONE, TLS_EOF, TLS_FAILED, TLS_WRITE_MOST, TlsLeg } from './tls-leg.ts';
+import type { TunnelStream } from './tunnel-stream.ts';
+
+/** Who made the tunnel, and hears of it. */
+export interface TunnelOwner {
+  /** TLS and HTTP/2 stand: streams may be opened (client) or will come (server). */
+  onTunnelReady(tunnel: HboneTunnel): void;
+  /** Server: a request came. The owner makes a {@link TunnelStream} for it and calls {@link HboneTunnel.adopt},
+   * whatever it thinks of the request. */
+  onTunnelRequest(
+    tunnel: HboneTunnel,
+    stream: Http2Stream<TunnelStream>,
+    request: Http2Request,
+    endStream: boolean,
+  ): void;
+  /** A stream ended, or the peer's limits changed: there may be room for another. */
+  onTunnelCapacity(tunnel: HboneTunnel): void;
+  /** Gone. Its streams have been told already. Once, last. */
+  onTunnelClosed(tunnel: HboneTunnel, failure: string | undefined): void;
+}
+
+/** Time limits of a tunnel, in milliseconds. */
+export interface TunnelLimits {
+  /** TCP connect. Default 10,000. */
+  readonly connectMs: number;
+  /** TLS handshake, and then the peer's HTTP/2 SETTINGS. Default 10,000 each. */
+  readonly handshakeMs: number;
+}
+
+export const DEFAULT_TUNNEL_LIMITS: TunnelLimits = { connectMs: 10_000, handshakeMs: 10_000 };
+
+/** What a tunnel is made of. */
+export interface TunnelInit {
+  readonly reactor: Reactor;
+  readonly memory: EngineMemory;
+  readonly role: 'client' | 'server';
+  /** A non-blocking socket, connecting or connected; the tunnel owns it from here on. */
+  readonly fd: number;
+  readonly context: TlsContext;
+  readonly verifier: PeerVerifier;
+  readonly owner: TunnelOwner;
+  readonly http2?: Http2Options;
+  readonly limits?: TunnelLimits;
+}
+
+// The states in the order that a tunnel goes through; it may jump to `closed` from any.
+type TunnelState =
+  /** TCP connect under way (client). */
+  | 'connecting'
+  /** TLS under way; no byte of HTTP/2 is looked at before the peer's certificate is accepted. */
+  | 'handshaking'
+  /** TLS stands, our preface is sent, the peer's SETTINGS have not come. A client already may open streams. */
+  | 'greeting'
+  | 'open'
+  | 'closed';
+
+const TICK_MS = 1000;
+/** Bytes taken from one tunnel before the others get their turn. */
+const TURN_BYTES = 1 << 20;
+/** Kept free in the output ring for control frames: what HTTP/2 may want to say while no DATA is admitted. */
+const CONTROL_RESERVE_BYTES = 96 << 10;
+/** Less room than this is called none: a stream waits rather than send crumbs. */
+const LEAST_ROOM_BYTES = 16 << 10;
+
+/** One TLS connection with HTTP/2 on it and CONNECT streams inside: either end of HBONE (facts section 1). */
+export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> {
+  readonly fd: number;
+  readonly role: 'client' | 'server';
+  readonly reactor: Reactor;
+  readonly memory: EngineMemory;
+  readonly http2: Http2Connection<TunnelStream>;
+  deferred = false;
+  readonly #owner: TunnelOwner;
+  readonly #context: TlsContext;
+  readonly #verifier: PeerVerifier;
+  readonly #limits: TunnelLimits;
+  readonly #deadline = new Timer({ onExpired: () => this.#onDeadline() });
+  readonly #tick = new Timer({ onExpired: () => this.#onTick() });
+  readonly #streams = new Set<TunnelStream>();
+  #state: TunnelState;
+  #tls: TlsLeg | undefined;
+  #interest: number;
+  #readAgain = false;
+  #waiters: TunnelStream[] = [];
+  #waitersNow: TunnelStream[] = [];
+  #foreignBuffer: Buffer | undefined;
+  #foreignAddress: Address = 0;
+  #peerIdentity: string | undefined;
+  #description = '';
+  #draining = false;
+  /** Why the output ring refused bytes; acted upon at the end of the turn. */
+  #writeFailure: string | undefined;
+  #closeFailure: string | undefined;
+
+  constructor(init: TunnelInit) {
+    this.fd = init.fd;
+    this.role = init.role;
+    this.reactor = init.reactor;
+    this.memory = init.memory;
+    this.#owner = init.owner;
+    this.#context = init.context;
+    this.#verifier = init.verifier;
+    this.#limits = init.limits ?? DEFAULT_TUNNEL_LIMITS;
+    this.http2 = new Http2Connection<TunnelStream>(init.role, this, init.http2);
+    libc().setsockopt(this.fd, IPPROTO_TCP, TCP_NODELAY, Int32Array.of(1), 4);
+    this.#state = init.role === 'client' ? 'connecting' : 'handshaking';
+    this.#interest = init.role === 'client' ? EPOLLOUT : EPOLLIN;
+    this.reactor.add(this, this.#interest);
+    this.#armDeadline(init.role === 'client' ? this.#limits.connectMs : this.#limits.handshakeMs);
+    if (init.role === 'server') this.#tls = new TlsLeg(this.fd, this.#context, 'server', this.#verifier);
+  }
+
+  get state(): TunnelState {
+    return this.#state;
+  }
+
+  get closed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** The peer's SPIFFE id, once its certificate is accepted. */
+  get peerIdentity(): string | undefined {
+    return this.#peerIdentity;
+  }
+
+  /** `TLSv1.3 TLS_AES_256_GCM_SHA384 X25519`, once the handshake is done. */
+  get description(): string {
+    return this.#description;
+  }
+
+  /** Client: may {@link open} be called now? */
+  get canOpen(): boolean {
+    return (this.#state === 'greeting' || this.#state === 'open') && this.http2.canOpen;
+  }
+
+  get streamCount(): number {
+    return this.#streams.size;
+  }
+
+  /** Client: sends CONNECT for `stream`. @throws {Http2Error} where {@link canOpen} is false */
+  open(stream: TunnelStream, authority: string, headers: readonly (readonly [string, string])[]): void {
+    stream.bind(this, this.http2.open(authority, headers, stream));
+    this.#streams.add(stream);
+    this.flushLater();
+  }
+
+  /** Server: `stream` answers for this request from now on. */
+  adopt(stream: TunnelStream, http2Stream: Http2Stream<TunnelStream>, endStream: boolean): void {
+    http2Stream.context = stream;
+    stream.bind(this, http2Stream);
+    this.#streams.add(stream);
+    if (endStream) stream.onEnd();
+  }
+
+  /** Asks the peer to open no more streams, and closes when the last has ended (facts section 1.11). */
+  drain(): void {
+    if (this.#state === 'closed') return;
+    if (this.#state !== 'open' && this.#state !== 'greeting') return this.close('drained');
+    this.#draining = true;
+    this.http2.goaway(ErrorCode.NO_ERROR);
+    this.flushLater();
+    this.#closeWhenDrained();
+  }
+
+  /** Cuts the tunnel; its streams end with RST on their TCP side. */
+  close(failure?: string): void {
+    if (this.#state === 'closed') return;
+    if (this.#state === 'open' || this.#state === 'greeting') {
+      // Writes GOAWAY and ends in onClosed, which has no reason to give: ours is said first.
+      this.#closeFailure = failure;
+      this.http2.close(ErrorCode.NO_ERROR);
+    }
+    this.#die(failure);
+  }
+
+  // ---- for the streams ----
+
+  /** Payload that one DATA frame may have now, as far as the output ring goes; 0 when it is as good as full. */
+  room(): number {
+    const free = (this.#tls?.room() ?? 0) - CONTROL_RESERVE_BYTES;
+    if (free < LEAST_ROOM_BYTES) return 0;
+    // 22 bytes a record, and one record more than whole ones.
+    return Math.min(free - 22 * (2 + (free >>> 14)), TLS_WRITE_MOST);
+  }
+
+  /** Calls `stream.onWritable()` when {@link room} has become worth it again. */
+  waitForRoom(stream: TunnelStream): void {
+    if (stream.waitsForRoom) return;
+    stream.waitsForRoom = true;
+    this.#waiters.push(stream);
+    this.flushLater();
+  }
+
+  /** Sends what was written, once, at the end of this turn. */
+  flushLater(): void {
+    if (this.#state !== 'closed') this.reactor.defer(this);
+  }
+
+  /** The address of the first byte of a buffer that HTTP/2 hands out; both it uses stay the same for long. */
+  addressOf(buffer: Buffer): Address {
+    if (buffer === this.memory.receive.buffer) return this.memory.receive.address;
+    if (buffer === this.memory.send.buffer) return this.memory.send.address;
+    if (buffer !== this.#foreignBuffer) {
+      this.#foreignBuffer = buffer;
+      this.#foreignAddress = addressOf(buffer);
+    }
+    return this.#foreignAddress;
+  }
+
+  onStreamClosed(stream: TunnelStream): void {
+    this.#streams.delete(stream);
+    if (this.#state === 'closed') return;
+    this.#owner.onTunnelCapacity(this);
+    this.#closeWhenDrained();
+  }
+
+  // ---- reactor ----
+
+  onEvents(events: number): void {
+    switch (this.#state) {
+      case 'connecting':
+        return this.#onConnected();
+      case 'handshaking':
+        return this.#onHandshake();
+      case 'greeting':
+      case 'open':
+        if ((events & ~EPOLLOUT) !== 0) this.#read();
+        if ((events & EPOLLOUT) !== 0) this.flushLater();
+        return;
+      case 'closed':
+        return;
+    }
+  }
+
+  onDeferred(): void {
+    if (this.#state === 'closed' || this.#tls === undefined) return;
+    if (this.#writeFailure !== undefined) return this.#die(`tls: ${this.#writeFailure}`);
+    if (this.#readAgain) this.#read();
+    if (!this.closed) this.#flush();
+  }
+
+  #onConnected(): void {
+    const { option, optionLength } = this.memory;
+    optionLength[0] = 4;
+    option[0] = 0;
+    libc().getsockopt(this.fd, SOL_SOCKET, SO_ERROR, option, optionLength);
+    const reason = option[0];
+    if (reason === EINPROGRESS) return;
+    if (reason !== 0) return this.#die(`connect: ${errnoName(reason)}`);
+    this.#state = 'handshaking';
+    this.#armDeadline(this.#limits.handshakeMs);
+    this.#tls = new TlsLeg(this.fd, this.#context, 'client', this.#verifier);
+    this.#watch(EPOLLIN);
+    this.#onHandshake();
+  }
+
+  #onHandshake(): void {
+    const tls = this.#tls!;
+    const outcome = tls.handshake();
+    if (outcome === TLS_FAILED) return this.#die(`tls: ${tls.failure}`);
+    if (outcome !== TLS_DONE) return;
+    this.#peerIdentity = tls.peerIdentity;
+    this.#description = tls.describe();
+    this.#state = 'greeting';
+    this.#armDeadline(this.#limits.handshakeMs);
+    this.reactor.timers(TICK_MS).arm(this.#tick, this.reactor.nowMs);
+    this.http2.start(this.reactor.nowMs);
+    this.flushLater();
+    this.#owner.onTunnelReady(this);
+    // The peer's first bytes may have come together with its last handshake message: the socket will not announce them.
+    if (!this.closed) this.#read();
+  }
+
+  #read(): void {
+    const tls = this.#tls!;
+    const { receive } = this.memory;
+    this.#readAgain = false;
+    for (let turn = 0; turn < TURN_BYTES; ) {
+      const count = tls.read(receive.address, RECEIVE_BYTES);
+      if (count === TLS_AGAIN) break;
+      if (count === TLS_EOF || count === TLS_FAILED) {
+        return this.#die(count === TLS_EOF ? 'the peer closed the tunnel' : `tls: ${tls.failure}`);
+      }
+      this.http2.receive(receive.buffer, 0, count);
+      if (this.closed) return;
+      if (tls.drained) break;
+      turn += count;
+      this.#readAgain = turn >= TURN_BYTES;
+    }
+    this.flushLater();
+  }
+
+  #flush(): void {
+    this.http2.flush();
+    if (this.closed) return;
+    const tls = this.#tls!;
+    let outcome = tls.flush();
+    // Each waiter may fill the ring again; as long as the socket takes it all, the next one gets its turn.
+    while (outcome === TLS_DONE && this.#waiters.length > 0) {
+      this.#wakeWaiters();
+      if (this.closed) return;
+      outcome = tls.flush();
+    }
+    if (outcome === TLS_FAILED) return this.#die(`tls: ${tls.failure}`);
+    if (outcome === TLS_AGAIN && this.#waiters.length > 0 && this.room() > TLS_WRITE_MOST / 2) this.#wakeWaiters();
+    if (!this.closed) this.#watch(outcome === TLS_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  }
+
+  #wakeWaiters(): void {
+    const waiters = this.#waiters;
+    this.#waiters = this.#waitersNow;
+    this.#waitersNow = waiters;
+    for (let index = 0; index < waiters.length; index++) {
+      const stream = waiters[index]!;
+      stream.waitsForRoom = false;
+      stream.onWritable();
+    }
+    waiters.length = 0;
+  }
+
+  #watch(events: number): void {
+    if (events === this.#interest) return;
+    this.#interest = events;
+    this.reactor.modify(this, events);
+  }
+
+  #armDeadline(ms: number): void {
+    this.reactor.timers(ms).arm(this.#deadline, this.reactor.nowMs);
+  }
+
+  #onDeadline(): void {
+    switch (this.#state) {
+      case 'connecting':
+        return this.#die('connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008');
+      case 'handshaking':
+        return this.#die('the TLS handshake timed out');
+      default:
+        return this.close('no HTTP/2 SETTINGS came in time');
+    }
+  }
+
+  #onTick(): void {
+    this.http2.tick(this.reactor.nowMs);
+    if (this.closed) return;
+    this.reactor.timers(TICK_MS).arm(this.#tick, this.reactor.nowMs);
+    this.flushLater();
+  }
+
+  #closeWhenDrained(): void {
+    if (this.#draining && this.#streams.size === 0) this.close();
+  }
+
+  #die(failure: string | undefined): void {
+    if (this.closed) return;
+    this.#state = 'closed';
+    this.#deadline.disarm();
+    this.#tick.disarm();
+    for (const stream of this.#streams) stream.onTunnelLost(failure ?? 'the tunnel was closed');
+    this.#streams.clear();
+    this.#waiters.length = 0;
+    this.reactor.forget(this);
+    this.#tls?.close();
+    this.#tls = undefined;
+    libc().close(this.fd);
+    this.#owner.onTunnelClosed(this, failure);
+  }
+
+  // ---- Http2Sink ----
+
+  write(buffer: Buffer, start: number, end: number): void {
+    const tls = this.#tls;
+    if (tls === undefined || tls.write(this.addressOf(buffer) + start, end - start)) return;
+    // Out of the middle of an HTTP/2 call: the connection must not be torn down under it.
+    this.#writeFailure = tls.failure;
+    this.flushLater();
+  }
+
+  onRequest(stream: Http2Stream<TunnelStream>, request: Http2Request, endStream: boolean): void {
+    this.#owner.onTunnelRequest(this, stream, request, endStream);
+  }
+
+  onResponse(stream: Http2Stream<TunnelStream>, status: number, _headers: unknown, endStream: boolean): void {
+    stream.context.onAnswer(status, endStream);
+  }
+
+  onData(stream: Http2Stream<TunnelStream>, buffer: Buffer, start: number, end: number): void {
+    stream.context.onData(buffer, start, end);
+  }
+
+  onEnd(stream: Http2Stream<TunnelStream>): void {
+    stream.context.onEnd();
+  }
+
+  onReset(stream: Http2Stream<TunnelStream>, code: number): void {
+    stream.context.onReset(code);
+  }
+
+  onWritable(stream: Http2Stream<TunnelStream>): void {
+    stream.context.onWritable();
+  }
+
+  onGoaway(): void {
+    this.#draining = true;
+    this.#owner.onTunnelCapacity(this);
+    this.#closeWhenDrained();
+  }
+
+  onSettings(): void {
+    if (this.#state === 'greeting') {
+      this.#state = 'open';
+      this.#deadline.disarm();
+    }
+    this.#owner.onTunnelCapacity(this);
+  }
+
+  onClosed(error: Http2Error | undefined): void {
+    this.#die(error?.message ?? this.#closeFailure);
+  }
+}

@@ -1,0 +1,185 @@
+import { arch } from 'node:process';
+import {
+  check,
+  EINTR,
+  EPOLL_CLOEXEC,
+  EPOLL_CTL_ADD,
+  EPOLL_CTL_DEL,
+  EPOLL_CTL_MOD,
+  errno,
+  FileDescriptor,
+  type Libc,
+  libc,
+  NativeMemory,
+  SystemError,
+} from '../system/index.ts';
+import { TimerQueue } from './timer-queue.ts';
+
+/** A descriptor that the reactor watches for its owner. */
+export interface Pollable {
+  readonly fd: number;
+  /** Told once a turn. `events` is a mask of `EPOLLIN`, `EPOLLOUT`, `EPOLLRDHUP`, `EPOLLHUP`, `EPOLLERR`. */
+  onEvents(events: number): void;
+}
+
+/** Work that is done once at the end of a turn, however often it was asked for during it. */
+export interface Deferred {
+  /** Owned by the reactor: true while the object waits in its list. */
+  deferred: boolean;
+  onDeferred(): void;
+}
+
+// struct epoll_event is packed on x86-64 only (<linux/eventpoll.h>: EPOLL_PACKED).
+const EVENT_WORDS = arch === 'x64' ? 3 : 4;
+const DATA_WORD = arch === 'x64' ? 1 : 2;
+const EVENTS_PER_WAIT = 512;
+const LONGEST_WAIT_MS = 1000;
+
+/**
+ * A synchronous event loop over epoll: the data plane's heart. One turn is wait → handlers → deferred work → timers. Nothing in
+ * it is asynchronous in JavaScript's sense, so an object's state changes only inside its own handler.
+ *
+ * Not for sharing between threads. Whoever adds a descriptor removes it before closing it.
+ */
+export class Reactor {
+  readonly #epoll: FileDescriptor;
+  readonly #libc: Libc;
+  readonly #handlers: (Pollable | undefined)[] = [];
+  /** Counts the owners that a descriptor number has had: an event that was waiting for an earlier one is stale. */
+  readonly #generations: number[] = [];
+  readonly #eventMemory = new NativeMemory(EVENTS_PER_WAIT * EVENT_WORDS * 4);
+  readonly #events: Int32Array;
+  readonly #control = new NativeMemory(128);
+  readonly #controlWords: Int32Array;
+  readonly #timers: TimerQueue[] = [];
+  #deferred: Deferred[] = [];
+  #deferredNow: Deferred[] = [];
+  #stopped = false;
+  #nowMs = monotonicMs();
+
+  constructor() {
+    this.#libc = libc();
+    this.#epoll = new FileDescriptor(check(this.#libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1'), 'epoll');
+    this.#events = new Int32Array(this.#eventMemory.buffer.buffer);
+    this.#controlWords = new Int32Array(this.#control.buffer.buffer);
+  }
+
+  /** Milliseconds of the monotonic clock, read once a turn. */
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
+  /** Watches `pollable.fd` for `events`. @throws {SystemError} with `syscall: 'epoll_ctl'` */
+  add(pollable: Pollable, events: number): void {
+    const { fd } = pollable;
+    const generation = ((this.#generations[fd] ?? 0) + 1) | 0;
+    this.#generations[fd] = generation;
+    this.#handlers[fd] = pollable;
+    this.#ctl(EPOLL_CTL_ADD, fd, events, generation);
+  }
+
+  /** Watches for other events from now on. */
+  modify(pollable: Pollable, events: number): void {
+    this.#ctl(EPOLL_CTL_MOD, pollable.fd, events, this.#generations[pollable.fd] ?? 0);
+  }
+
+  /** Stops watching; to be called before the descriptor is closed. Events of this turn not yet handed out are dropped. */
+  remove(pollable: Pollable): void {
+    const { fd } = pollable;
+    if (this.#handlers[fd] !== pollable) return;
+    this.#handlers[fd] = undefined;
+    this.#ctl(EPOLL_CTL_DEL, fd, 0, 0);
+  }
+
+  /**
+   * As {@link remove} for a descriptor that is closed right after and has no duplicate: the kernel drops its registration by itself,
+   * which saves the call.
+   */
+  forget(pollable: Pollable): void {
+    if (this.#handlers[pollable.fd] === pollable) this.#handlers[pollable.fd] = undefined;
+  }
+
+  /** Calls `work.onDeferred()` after the events of this turn, once. Deferred work may defer itself again: to the next turn. */
+  defer(work: Deferred): void {
+    if (work.deferred) return;
+    work.deferred = true;
+    this.#deferred.push(work);
+  }
+
+  /** The queue of all timers of one duration; the same object for the same duration. */
+  timers(durationMs: number): TimerQueue {
+    for (const queue of this.#timers) if (queue.durationMs === durationMs) return queue;
+    const queue = new TimerQueue(durationMs);
+    this.#timers.push(queue);
+    return queue;
+  }
+
+  /** Turns until {@link stop}. */
+  run(): void {
+    while (!this.#stopped) this.turn(LONGEST_WAIT_MS);
+  }
+
+  /** Ends {@link run} after the turn that it is in. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** One turn; waits at most `maxWaitMs` for something to happen. */
+  turn(maxWaitMs: number): void {
+    const count = this.#wait(this.#deferred.length > 0 ? 0 : this.#waitMs(maxWaitMs));
+    this.#nowMs = monotonicMs();
+    const words = this.#events;
+    for (let index = 0, at = 0; index < count; index++, at += EVENT_WORDS) {
+      const fd = words[at + DATA_WORD]!;
+      if (this.#generations[fd] === words[at + DATA_WORD + 1]) this.#handlers[fd]?.onEvents(words[at]!);
+    }
+    this.#runDeferred();
+    for (const queue of this.#timers) queue.expire(this.#nowMs);
+  }
+
+  /** Releases the epoll descriptor. What was watched stays its owners'. */
+  close(): void {
+    this.#stopped = true;
+    this.#epoll.close();
+    this.#handlers.length = 0;
+  }
+
+  #runDeferred(): void {
+    const work = this.#deferred;
+    if (work.length === 0) return;
+    this.#deferred = this.#deferredNow;
+    this.#deferredNow = work;
+    for (let index = 0; index < work.length; index++) {
+      const item = work[index]!;
+      item.deferred = false;
+      item.onDeferred();
+    }
+    work.length = 0;
+  }
+
+  #waitMs(maxWaitMs: number): number {
+    let deadlineMs = this.#nowMs + maxWaitMs;
+    for (const queue of this.#timers) deadlineMs = Math.min(deadlineMs, queue.nextDeadlineMs);
+    // Rounded up: a wait that ends just before a deadline would spin until it is reached.
+    return Math.max(0, Math.ceil(deadlineMs - monotonicMs()));
+  }
+
+  #wait(timeoutMs: number): number {
+    const count = this.#libc.epoll_wait(this.#epoll.fd, this.#eventMemory.address, EVENTS_PER_WAIT, timeoutMs);
+    if (count >= 0) return count;
+    const reason = errno();
+    if (reason === EINTR) return 0;
+    throw new SystemError({ syscall: 'epoll_wait', errno: reason });
+  }
+
+  #ctl(operation: number, fd: number, events: number, generation: number): void {
+    this.#controlWords[0] = events;
+    this.#controlWords[DATA_WORD] = fd;
+    this.#controlWords[DATA_WORD + 1] = generation;
+    check(this.#libc.epoll_ctl(this.#epoll.fd, operation, fd, this.#control.address), 'epoll_ctl', `fd ${fd}`);
+  }
+}
+
+function monotonicMs(): number {
+  return performance.now();
+}

@@ -1,0 +1,229 @@
+import {
+  type Address,
+  EAGAIN,
+  EINPROGRESS,
+  EPIPE,
+  EPOLLERR,
+  EPOLLET,
+  EPOLLHUP,
+  EPOLLIN,
+  EPOLLOUT,
+  EPOLLRDHUP,
+  errno,
+  errnoName,
+  IPPROTO_TCP,
+  type Libc,
+  libc,
+  MSG_NOSIGNAL,
+  SHUT_WR,
+  SO_ERROR,
+  SO_LINGER,
+  SOL_SOCKET,
+  TCP_NODELAY,
+} from '../system/index.ts';
+import type { EngineMemory } from './engine-memory.ts';
+import { PendingBytes, SEND_FAILED, SENT_ALL } from './pending-bytes.ts';
+import type { Pollable, Reactor } from './reactor.ts';
+
+/** What a leg tells the one who joined it to something. */
+export interface LegOwner {
+  /** The connection that the leg was made with stands. Once, before anything else, and only for a leg made connecting. */
+  onLegConnected(leg: TcpLeg): void;
+  /** There may be bytes, or the end, to {@link TcpLeg.read}. */
+  onLegReadable(leg: TcpLeg): void;
+  /** Bytes that had been pending went out; `leg.pendingBytes` says how many wait still. */
+  onLegDrained(leg: TcpLeg, sentBytes: number): void;
+  /** The socket takes bytes again, and none were pending here: for an owner that writes past {@link TcpLeg.write} (splice). */
+  onLegWritable?(leg: TcpLeg): void;
+  /** The connection is broken (or never came to stand): `reason` is an errno. Nothing follows. */
+  onLegFailed(leg: TcpLeg, reason: number): void;
+}
+
+/** {@link TcpLeg.read}: nothing there now; {@link LegOwner.onLegReadable} comes. */
+export const LEG_AGAIN = -1;
+/** {@link TcpLeg.read}: broken; the owner has been told by {@link LegOwner.onLegFailed}. */
+export const LEG_FAILED = -2;
+
+// struct linger { l_onoff = 1, l_linger = 0 }: close() then sends RST (socket(7)).
+const LINGER_RESET = Int32Array.of(1, 0);
+const ON = Int32Array.of(1);
+
+/**
+ * One plain TCP connection in the reactor. Edge-triggered, so it is registered once and never again; what the kernel announced is kept
+ * in flags until it is used up. Bytes that the socket does not take wait in chunks, and are the owner's to bound.
+ *
+ * Owns the descriptor from the constructor on.
+ */
+export class TcpLeg implements Pollable {
+  readonly fd: number;
+  readonly #reactor: Reactor;
+  readonly #libc: Libc = libc();
+  readonly #owner: LegOwner;
+  readonly #memory: EngineMemory;
+  #pending: PendingBytes | undefined;
+  #connecting: boolean;
+  #open = true;
+  #finWanted = false;
+  #hangup = false;
+  /** False after a read came back short: then only a new edge can bring more. */
+  #readable = true;
+
+  constructor(reactor: Reactor, memory: EngineMemory, fd: number, owner: LegOwner, connecting: boolean) {
+    this.fd = fd;
+    this.#reactor = reactor;
+    this.#memory = memory;
+    this.#owner = owner;
+    this.#connecting = connecting;
+    this.#libc.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ON, 4);
+    reactor.add(this, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  get connecting(): boolean {
+    return this.#connecting;
+  }
+
+  /** May {@link read} bring something? */
+  get readable(): boolean {
+    return this.#readable && this.#open && !this.#connecting;
+  }
+
+  /** Bytes taken by {@link write} that the socket has not taken yet. */
+  get pendingBytes(): number {
+    return this.#pending?.length ?? 0;
+  }
+
+  onEvents(events: number): void {
+    if (this.#connecting) {
+      const reason = this.#socketError();
+      if (reason === EINPROGRESS || (reason === 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) === 0)) return;
+      if (reason !== 0) return this.#fail(reason);
+      this.#connecting = false;
+      this.#owner.onLegConnected(this);
+      if (!this.#open) return;
+    } else if ((events & EPOLLERR) !== 0) {
+      // A reset also empties the way back, so it is told at once, even while flow control keeps the owner from reading.
+      return this.#fail(this.#socketError() || EPIPE);
+    }
+    if ((events & EPOLLOUT) !== 0) {
+      if (this.#pending !== undefined) this.#drain(this.#pending);
+      else this.#owner.onLegWritable?.(this);
+    }
+    if (this.#open && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) {
+      this.#readable = true;
+      if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hangup = true;
+      this.#owner.onLegReadable(this);
+    }
+  }
+
+  /**
+   * Reads up to `length` bytes to `to`.
+   *
+   * @returns their number, 0 at the end, {@link LEG_AGAIN}, or {@link LEG_FAILED}
+   */
+  read(to: Address, length: number): number {
+    const count = this.#libc.recv(this.fd, to, length, 0);
+    if (count < 0) return this.#readFailed(errno());
+    // A short read has emptied the socket, unless the end stands behind it, which no new edge would announce.
+    if (count < length && !this.#hangup) this.#readable = false;
+    return count;
+  }
+
+  /** What follows a read that was not made by {@link read} (splice): EAGAIN or broken. */
+  readFailed(reason: number): typeof LEG_AGAIN | typeof LEG_FAILED {
+    return this.#readFailed(reason);
+  }
+
+  /** What follows a failed write that was not made by {@link write} (splice). */
+  writeFailed(reason: number): void {
+    this.#fail(reason);
+  }
+
+  /**
+   * Sends `buffer[start, end)`, whose first byte is at address `base`; keeps a copy of what the socket does not take.
+   *
+   * @returns the bytes that went out now; -1 when broken ({@link LegOwner.onLegFailed} was called)
+   */
+  write(buffer: Buffer, base: Address, start: number, end: number): number {
+    let sent = 0;
+    if (this.pendingBytes === 0 && !this.#connecting) {
+      sent = this.#libc.send(this.fd, base + start, end - start, MSG_NOSIGNAL);
+      if (sent === end - start) return sent;
+      if (sent < 0) {
+        const reason = errno();
+        if (reason !== EAGAIN) {
+          this.#fail(reason);
+          return -1;
+        }
+        sent = 0;
+      }
+    }
+    this.#pending ??= new PendingBytes(this.#memory.chunks);
+    this.#pending.append(buffer, start + sent, end);
+    return sent;
+  }
+
+  /** Sends FIN, after what is pending. */
+  finish(): void {
+    if (!this.#open) return;
+    if (this.pendingBytes > 0 || this.#connecting) this.#finWanted = true;
+    else this.#libc.shutdown(this.fd, SHUT_WR);
+  }
+
+  /** Closes; unread bytes in the socket make the kernel send RST instead of FIN (RFC 2525 section 2.17). */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#pending?.clear();
+    this.#reactor.forget(this);
+    this.#libc.close(this.fd);
+  }
+
+  /** Closes with RST: the other side must not take what it has for the whole. */
+  abort(): void {
+    if (!this.#open) return;
+    this.#libc.setsockopt(this.fd, SOL_SOCKET, SO_LINGER, LINGER_RESET, 8);
+    this.close();
+  }
+
+  #drain(pending: PendingBytes): void {
+    const outcome = pending.sendTo(this.fd);
+    if (outcome === SEND_FAILED) return this.#fail(errno());
+    if (outcome === SENT_ALL) {
+      this.#pending = undefined;
+      if (this.#finWanted) this.#libc.shutdown(this.fd, SHUT_WR);
+    }
+    if (pending.sent > 0) this.#owner.onLegDrained(this, pending.sent);
+  }
+
+  #readFailed(reason: number): typeof LEG_AGAIN | typeof LEG_FAILED {
+    if (reason === EAGAIN) {
+      this.#readable = false;
+      return LEG_AGAIN;
+    }
+    this.#fail(reason);
+    return LEG_FAILED;
+  }
+
+  #socketError(): number {
+    const { option, optionLength } = this.#memory;
+    option[0] = 0;
+    optionLength[0] = 4;
+    this.#libc.getsockopt(this.fd, SOL_SOCKET, SO_ERROR, option, optionLength);
+    return option[0];
+  }
+
+  #fail(reason: number): void {
+    if (!this.#open) return;
+    this.#owner.onLegFailed(this, reason);
+    this.close();
+  }
+}
+
+/** `ECONNRESET` as the access log says it. */
+export function describeErrno(reason: number): string {
+  return errnoName(reason);
+}

@@ -1,0 +1,76 @@
+import type { SocketAddress } from '../ip/index.ts';
+import {
+  decodeSockaddr,
+  EAGAIN,
+  ECONNABORTED,
+  EINTR,
+  EMFILE,
+  ENFILE,
+  EPOLLIN,
+  errno,
+  type Libc,
+  libc,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCKADDR_BYTES,
+} from '../system/index.ts';
+import type { Pollable, Reactor } from './reactor.ts';
+import { Timer } from './timer-queue.ts';
+
+/** Takes over accepted connections. */
+export interface ConnectionAcceptor {
+  /** `fd` is non-blocking and the acceptor's from here on; `source` is the peer. */
+  onConnection(fd: number, source: SocketAddress): void;
+}
+
+const ACCEPTS_PER_TURN = 64;
+/** How long not to accept once descriptors have run out: a level-triggered listener would spin. */
+const PAUSE_MS = 100;
+
+/** A listening socket in the reactor. Owns its descriptor. */
+export class TcpListener implements Pollable {
+  readonly fd: number;
+  readonly #reactor: Reactor;
+  readonly #acceptor: ConnectionAcceptor;
+  readonly #libc: Libc = libc();
+  readonly #address = Buffer.alloc(SOCKADDR_BYTES);
+  readonly #addressLength = new Int32Array(1);
+  readonly #pause = new Timer({ onExpired: () => this.#reactor.modify(this, EPOLLIN) });
+  #open = true;
+
+  /** @param fd - bound, listening and non-blocking */
+  constructor(reactor: Reactor, fd: number, acceptor: ConnectionAcceptor) {
+    this.fd = fd;
+    this.#reactor = reactor;
+    this.#acceptor = acceptor;
+    reactor.add(this, EPOLLIN);
+  }
+
+  onEvents(): void {
+    for (let count = 0; count < ACCEPTS_PER_TURN && this.#open; count++) {
+      this.#addressLength[0] = SOCKADDR_BYTES;
+      const fd = this.#libc.accept4(this.fd, this.#address, this.#addressLength, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd >= 0) {
+        this.#acceptor.onConnection(fd, decodeSockaddr(this.#address));
+        continue;
+      }
+      const reason = errno();
+      if (reason === EINTR || reason === ECONNABORTED) continue;
+      if (reason === EMFILE || reason === ENFILE) {
+        this.#reactor.modify(this, 0);
+        this.#reactor.timers(PAUSE_MS).arm(this.#pause, this.#reactor.nowMs);
+      }
+      if (reason !== EAGAIN) continue;
+      return;
+    }
+  }
+
+  /** Stops listening; connections accepted before stay. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#pause.disarm();
+    this.#reactor.forget(this);
+    this.#libc.close(this.fd);
+  }
+}

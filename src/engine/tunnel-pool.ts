@@ -1,0 +1,201 @@
+import type { HeaderField, Http2Options } from '../http2/index.ts';
+import type { EngineMemory } from './engine-memory.ts';
+import { HboneTunnel, type TunnelLimits, type TunnelOwner } from './hbone-tunnel.ts';
+import type { PeerVerifier } from './peer-verification.ts';
+import type { Reactor } from './reactor.ts';
+import { Timer } from './timer-queue.ts';
+import type { TlsContext } from './tls-context.ts';
+import type { TunnelStream } from './tunnel-stream.ts';
+
+/** Where a tunnel goes and as whom. Two connections share a tunnel when their keys are equal. */
+export interface TunnelRoute {
+  /** Source identity, acceptable destination identities, destination address and source address in one string (facts section 1.8). */
+  readonly key: string;
+  readonly context: TlsContext;
+  readonly verifier: PeerVerifier;
+  /** Makes the connecting socket; the pool owns it then. @throws when there is none to be had */
+  dial(): number;
+}
+
+/** Bounds of the pool. */
+export interface TunnelPoolOptions {
+  /** Streams that one tunnel carries before another is dialled. Default 100 (POOL_MAX_STREAMS_PER_CONNECTION). */
+  readonly maxStreamsPerTunnel?: number;
+  /** How long a tunnel without streams is kept. Default 300,000 (POOL_UNUSED_RELEASE_TIMEOUT). */
+  readonly idleMs?: number;
+  /** Connections of one key that wait for a tunnel; more are refused. Default 10,000. */
+  readonly maxWaiting?: number;
+  readonly http2?: Http2Options;
+  readonly limits?: TunnelLimits;
+}
+
+interface Waiting {
+  readonly stream: TunnelStream;
+  readonly authority: string;
+  readonly headers: readonly HeaderField[];
+}
+
+/** All tunnels of one key. */
+class Entry {
+  readonly route: TunnelRoute;
+  readonly tunnels: HboneTunnel[] = [];
+  readonly waiting: Waiting[] = [];
+  /** At most one is on its way: a burst of connections must not become a burst of handshakes. */
+  dialling: HboneTunnel | undefined;
+
+  constructor(route: TunnelRoute) {
+    this.route = route;
+  }
+}
+
+/** Client tunnels, shared by the connections between the same two workloads. */
+export class TunnelPool implements TunnelOwner {
+  readonly #reactor: Reactor;
+  readonly #memory: EngineMemory;
+  readonly #options: TunnelPoolOptions;
+  readonly #maxStreams: number;
+  readonly #entries = new Map<string, Entry>();
+  readonly #entryOf = new Map<HboneTunnel, Entry>();
+  readonly #idle = new Map<HboneTunnel, Timer>();
+  #closed = false;
+
+  constructor(reactor: Reactor, memory: EngineMemory, options: TunnelPoolOptions = {}) {
+    this.#reactor = reactor;
+    this.#memory = memory;
+    this.#options = options;
+    this.#maxStreams = options.maxStreamsPerTunnel ?? 100;
+  }
+
+  get tunnelCount(): number {
+    return this.#entryOf.size;
+  }
+
+  /** Sends `stream` through a tunnel of this route, now or when one stands. It ends by itself when none can be had. */
+  open(route: TunnelRoute, stream: TunnelStream, authority: string, headers: readonly HeaderField[]): void {
+    if (this.#closed) return stream.abort('the pool is closed');
+    let entry = this.#entries.get(route.key);
+    if (entry === undefined) {
+      entry = new Entry(route);
+      this.#entries.set(route.key, entry);
+    }
+    const tunnel = this.#tunnelWithRoom(entry);
+    if (tunnel !== undefined && entry.waiting.length === 0) return tunnel.open(stream, authority, headers);
+    if (entry.waiting.length >= (this.#options.maxWaiting ?? 10_000)) {
+      return stream.abort('too many connections wait for a tunnel');
+    }
+    entry.waiting.push({ stream, authority, headers });
+    this.#serve(entry, route);
+  }
+
+  /** Asks every peer for no more streams; tunnels close when their last stream ends. */
+  drain(): void {
+    this.#closed = true;
+    for (const tunnel of [...this.#entryOf.keys()]) tunnel.drain();
+  }
+
+  /** Cuts everything. */
+  close(): void {
+    this.#closed = true;
+    for (const tunnel of [...this.#entryOf.keys()]) tunnel.close('connection closed due to connection drain');
+  }
+
+  onTunnelReady(tunnel: HboneTunnel): void {
+    const entry = this.#entryOf.get(tunnel);
+    if (entry === undefined) return;
+    entry.dialling = undefined;
+    entry.tunnels.push(tunnel);
+    this.#serve(entry, entry.route);
+  }
+
+  onTunnelRequest(): void {
+    // A client tunnel gets no requests: HTTP/2 refuses them as a protocol error.
+  }
+
+  onTunnelCapacity(tunnel: HboneTunnel): void {
+    const entry = this.#entryOf.get(tunnel);
+    if (entry === undefined) return;
+    if (entry.waiting.length > 0) this.#serve(entry, entry.route);
+    if (tunnel.streamCount === 0) this.#startIdle(tunnel);
+  }
+
+  onTunnelClosed(tunnel: HboneTunnel, failure: string | undefined): void {
+    const entry = this.#entryOf.get(tunnel);
+    if (entry === undefined) return;
+    this.#entryOf.delete(tunnel);
+    this.#idle.get(tunnel)?.disarm();
+    this.#idle.delete(tunnel);
+    if (entry.dialling === tunnel) {
+      entry.dialling = undefined;
+      // Whoever waited for this dial gets its reason; a retry is the application's to make.
+      for (const { stream } of entry.waiting.splice(0)) stream.abort(failure ?? 'no tunnel');
+    } else {
+      const index = entry.tunnels.indexOf(tunnel);
+      if (index >= 0) entry.tunnels.splice(index, 1);
+    }
+    if (entry.waiting.length > 0) this.#serve(entry, entry.route);
+    else if (entry.tunnels.length === 0 && entry.dialling === undefined) this.#entries.delete(entry.route.key);
+  }
+
+  #tunnelWithRoom(entry: Entry): HboneTunnel | undefined {
+    for (const tunnel of entry.tunnels) if (this.#hasRoom(tunnel)) return tunnel;
+    return undefined;
+  }
+
+  #hasRoom(tunnel: HboneTunnel): boolean {
+    // Before the peer's SETTINGS its limit is unknown: one stream is safe to send, the rest wait that round trip.
+    const most = tunnel.state === 'open' ? this.#maxStreams : 1;
+    return tunnel.canOpen && tunnel.streamCount < most;
+  }
+
+  #serve(entry: Entry, route: TunnelRoute): void {
+    while (entry.waiting.length > 0) {
+      if (entry.waiting[0]!.stream.closed) {
+        entry.waiting.shift();
+        continue;
+      }
+      const tunnel = this.#tunnelWithRoom(entry);
+      if (tunnel === undefined) break;
+      const { stream, authority, headers } = entry.waiting.shift()!;
+      tunnel.open(stream, authority, headers);
+    }
+    if (entry.waiting.length === 0 || entry.dialling !== undefined) return;
+    // One that has not said its limit yet may have room in a moment.
+    if (entry.tunnels.some((tunnel) => tunnel.state === 'greeting')) return;
+    this.#dial(entry, route);
+  }
+
+  #dial(entry: Entry, route: TunnelRoute): void {
+    try {
+      const tunnel = new HboneTunnel({
+        reactor: this.#reactor,
+        memory: this.#memory,
+        role: 'client',
+        fd: route.dial(),
+        context: route.context,
+        verifier: route.verifier,
+        owner: this,
+        ...(this.#options.http2 === undefined ? {} : { http2: this.#options.http2 }),
+        ...(this.#options.limits === undefined ? {} : { limits: this.#options.limits }),
+      });
+      entry.dialling = tunnel;
+      this.#entryOf.set(tunnel, entry);
+    } catch (error) {
+      const failure = error instanceof Error ? error.message : String(error);
+      for (const { stream } of entry.waiting.splice(0)) stream.abort(failure);
+      if (entry.tunnels.length === 0) this.#entries.delete(entry.route.key);
+    }
+  }
+
+  #startIdle(tunnel: HboneTunnel): void {
+    let timer = this.#idle.get(tunnel);
+    if (timer === undefined) {
+      timer = new Timer({
+        onExpired: () => {
+          if (tunnel.streamCount === 0) tunnel.close();
+        },
+      });
+      this.#idle.set(tunnel, timer);
+    }
+    this.#reactor.timers(this.#options.idleMs ?? 300_000).arm(timer, this.#reactor.nowMs);
+  }
+}

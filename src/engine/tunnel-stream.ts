@@ -1,0 +1,246 @@
+import { ErrorCode, FRAME_HEADER_BYTES, type Http2Stream } from '../http2/index.ts';
+import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
+import type { HboneTunnel } from './hbone-tunnel.ts';
+import type { Deferred, Reactor } from './reactor.ts';
+import { describeErrno, type LegOwner, TcpLeg } from './tcp-leg.ts';
+
+/** Who wants to know how one joined connection goes. */
+export interface StreamObserver {
+  /** Server: the dialled target accepted. Answer with {@link TunnelStream.accept}. */
+  onTargetConnected?(stream: TunnelStream): void;
+  /** Client: the other side answered. 200 has already joined the two; anything else ends the stream, after this. */
+  onAnswer?(stream: TunnelStream, status: number): void;
+  /** Over, for whatever reason: `failure` is undefined after a clean end in both directions. Once, last. */
+  onStreamClosed(stream: TunnelStream, failure: string | undefined): void;
+}
+
+/** Bytes moved for one stream before the others get their turn. */
+const TURN_BYTES = 1 << 20;
+
+/**
+ * One CONNECT stream joined with one TCP connection:
+ *
+ * ```text
+ *          read ──► DATA                 FIN ──► END_STREAM          RST ──► RST_STREAM(CONNECT_ERROR)
+ *   TCP ◄──────────────────► stream
+ *          send ◄── DATA                 FIN ◄── END_STREAM          RST ◄── RST_STREAM, or the tunnel's death
+ * ```
+ *
+ * The two directions end independently of each other. What the TCP side does not take is held back here, up to the stream's
+ * flow-control window: credit goes back to the peer only for bytes that the kernel has taken.
+ */
+export class TunnelStream implements LegOwner, Deferred {
+  readonly observer: StreamObserver;
+  readonly #reactor: Reactor;
+  readonly #memory: EngineMemory;
+  /** Payload bytes read from the TCP side and sent into the tunnel. */
+  bytesToTunnel = 0;
+  /** Payload bytes that came out of the tunnel for the TCP side. */
+  bytesFromTunnel = 0;
+  deferred = false;
+  #leg: TcpLeg | undefined;
+  #tunnel: HboneTunnel | undefined;
+  #stream: Http2Stream<TunnelStream> | undefined;
+  #joined = false;
+  #legEnded = false;
+  #streamEnded = false;
+  #closed = false;
+  /** Waits in the tunnel's list for room in its output ring. */
+  waitsForRoom = false;
+
+  constructor(reactor: Reactor, memory: EngineMemory, observer: StreamObserver) {
+    this.#reactor = reactor;
+    this.#memory = memory;
+    this.observer = observer;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The tunnel that it goes through; undefined while it waits for one. */
+  get tunnel(): HboneTunnel | undefined {
+    return this.#tunnel;
+  }
+
+  /** HTTP/2 stream id; 0 before there is one. */
+  get id(): number {
+    return this.#stream?.id ?? 0;
+  }
+
+  /** Takes the TCP side over: an accepted descriptor, or one whose connect is under way. */
+  attach(fd: number, connecting: boolean): void {
+    this.#leg = new TcpLeg(this.#reactor, this.#memory, fd, this, connecting);
+  }
+
+  /** Takes the HTTP/2 side over. */
+  bind(tunnel: HboneTunnel, stream: Http2Stream<TunnelStream>): void {
+    this.#tunnel = tunnel;
+    this.#stream = stream;
+  }
+
+  /** Server: answers 200 and lets the bytes flow. */
+  accept(headers: readonly (readonly [string, string])[]): void {
+    if (this.#closed || this.#tunnel === undefined || this.#stream === undefined) return;
+    this.#tunnel.http2.respond(this.#stream, 200, headers, false);
+    this.#tunnel.flushLater();
+    this.#join();
+  }
+
+  /** Server: answers with an error status and ends. */
+  refuse(status: number, failure: string): void {
+    if (this.#closed || this.#tunnel === undefined || this.#stream === undefined) return;
+    this.#tunnel.http2.respond(this.#stream, status, [], true);
+    // RFC 9113 section 8.1: an early answer, then RST_STREAM(NO_ERROR) tells the client to stop sending.
+    this.#resetStream(ErrorCode.NO_ERROR);
+    this.#close(failure, true);
+  }
+
+  /** Ends both sides at once, the TCP side with RST. */
+  abort(failure: string, code: number = ErrorCode.CANCEL): void {
+    if (this.#closed) return;
+    this.#resetStream(code);
+    this.#close(failure, true);
+  }
+
+  // ---- from the tunnel ----
+
+  /** Client: the answer to our CONNECT. */
+  onAnswer(status: number, endStream: boolean): void {
+    this.observer.onAnswer?.(this, status);
+    if (this.#closed) return;
+    if (status !== 200) return this.abort(`http status: ${status}`);
+    this.#join();
+    if (endStream) this.onEnd();
+  }
+
+  onData(buffer: Buffer, start: number, end: number): void {
+    const leg = this.#leg;
+    const length = end - start;
+    const tunnel = this.#tunnel;
+    if (this.#closed || leg === undefined || tunnel === undefined || this.#stream === undefined) return;
+    this.bytesFromTunnel += length;
+    const sent = leg.write(buffer, tunnel.addressOf(buffer), start, end);
+    if (sent > 0) tunnel.http2.consume(this.#stream, sent);
+  }
+
+  onEnd(): void {
+    if (this.#closed) return;
+    this.#streamEnded = true;
+    this.#leg?.finish();
+    this.#finishWhenBothEnded();
+  }
+
+  /** RST_STREAM from the peer, or a stream error of ours. */
+  onReset(code: number): void {
+    if (this.#closed) return;
+    // NO_ERROR after the peer's END_STREAM asks for silence, it does not take anything back (RFC 9113 section 8.1).
+    if (code === ErrorCode.NO_ERROR && this.#streamEnded) {
+      this.#legEnded = true;
+      return this.#finishWhenBothEnded();
+    }
+    this.#close(`stream reset by peer: ${code}`, true);
+  }
+
+  /** The tunnel broke. */
+  onTunnelLost(failure: string): void {
+    this.#close(failure, true);
+  }
+
+  /** The window or the tunnel's ring has room again. */
+  onWritable(): void {
+    this.#pump();
+  }
+
+  // ---- from the TCP side ----
+
+  onLegConnected(): void {
+    this.observer.onTargetConnected?.(this);
+  }
+
+  onLegReadable(): void {
+    if (this.#joined) this.#pump();
+  }
+
+  onLegDrained(leg: TcpLeg, sentBytes: number): void {
+    this.#consume(sentBytes);
+    this.#tunnel?.flushLater();
+    if (leg.pendingBytes === 0) this.#finishWhenBothEnded();
+  }
+
+  onLegFailed(leg: TcpLeg, reason: number): void {
+    if (this.#closed) return;
+    const failure = `${leg.connecting ? 'connect' : 'io'}: ${describeErrno(reason)}`;
+    if (leg.connecting) return this.refuse(503, failure);
+    // RFC 9113 section 8.5: a TCP error of the proxied connection is a stream error of type CONNECT_ERROR.
+    this.#resetStream(ErrorCode.CONNECT_ERROR);
+    this.#close(failure, true);
+  }
+
+  onDeferred(): void {
+    this.#pump();
+  }
+
+  #join(): void {
+    this.#joined = true;
+    this.#pump();
+  }
+
+  /** TCP → DATA, until one of them has no more, or others are due. */
+  #pump(): void {
+    const leg = this.#leg;
+    const stream = this.#stream;
+    const tunnel = this.#tunnel;
+    if (leg === undefined || stream === undefined || tunnel === undefined || !this.#joined || this.#legEnded) return;
+    const { http2 } = tunnel;
+    const { send } = this.#memory;
+    for (let turn = 0; leg.readable && turn < TURN_BYTES; ) {
+      const room = tunnel.room();
+      if (room === 0) return tunnel.waitForRoom(this);
+      const most = Math.min(http2.capacity(stream), room, SEND_BYTES);
+      if (most === 0) return;
+      const count = leg.read(send.address + FRAME_HEADER_BYTES, most);
+      if (count < 0) return;
+      if (count === 0) {
+        this.#legEnded = true;
+        http2.endStream(stream);
+        tunnel.flushLater();
+        return this.#finishWhenBothEnded();
+      }
+      this.bytesToTunnel += count;
+      turn += count;
+      http2.sendData(stream, send.buffer, FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + count, false);
+    }
+    tunnel.flushLater();
+    if (leg.readable) this.#reactor.defer(this);
+  }
+
+  #consume(bytes: number): void {
+    if (bytes > 0 && this.#stream !== undefined) this.#tunnel?.http2.consume(this.#stream, bytes);
+  }
+
+  #resetStream(code: number): void {
+    if (this.#stream !== undefined && !this.#stream.closed) this.#tunnel?.http2.reset(this.#stream, code);
+  }
+
+  #finishWhenBothEnded(): void {
+    if (this.#legEnded && this.#streamEnded && (this.#leg === undefined || this.#leg.pendingBytes === 0)) {
+      this.#close(undefined, false);
+    }
+  }
+
+  #close(failure: string | undefined, reset: boolean): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const leg = this.#leg;
+    if (leg !== undefined) {
+      // What waits here has been counted against the window; the stream is gone, the connection's share is not.
+      this.#consume(leg.pendingBytes);
+      if (reset) leg.abort();
+      else leg.close();
+    }
+    this.#tunnel?.flushLater();
+    this.#tunnel?.onStreamClosed(this);
+    this.observer.onStreamClosed(this, failure);
+  }
+}
