@@ -273,7 +273,7 @@ export class MeshState {
     this.#removeService(key);
     this.#services.set(key, prepared);
     add(this.#servicesByHostname, service.hostname, service);
-    for (const vip of new Set(service.vips)) add(this.#servicesByVip, vip, service);
+    for (const vip of service.vips) add(this.#servicesByVip, vip, service);
     for (const { network, cidr } of cidrVips) add(this.#cidrVips, network, { cidr, service });
   }
 
@@ -365,7 +365,6 @@ function addRanked<K>(index: Map<K, Workload[]>, key: K, workload: Workload): vo
     index.set(key, [workload]);
     return;
   }
-  if (workloads.includes(workload)) return;
   const rank = workloadRank(workload);
   const at = workloads.findIndex((other) => workloadRank(other) < rank);
   workloads.splice(at < 0 ? workloads.length : at, 0, workload);

@@ -188,6 +188,32 @@ describe('createFileSource: what it follows', () => {
     expect(snapshots).toEqual(['before', 'after']);
   });
 
+  it('another directory moved into its place, and what is written there then', async () => {
+    const inner = join(directory, 'inner');
+    const next = join(directory, 'next');
+    for (const [folder, name] of [
+      [inner, 'before'],
+      [next, 'after'],
+    ] as const) {
+      await mkdir(folder);
+      await writeFile(join(folder, 'mesh.yaml'), mesh(name));
+    }
+    path = join(inner, 'mesh.yaml');
+    await open();
+    await rename(inner, join(directory, 'old'));
+    await rename(next, inner);
+    await vi.waitFor(() => expect(snapshots.at(-1)).toBe('after'), 5000);
+    await put(mesh('later'));
+    await vi.waitFor(() => expect(snapshots.at(-1)).toBe('later'), 5000);
+  });
+
+  it('the last of many that come faster than they can be read', async () => {
+    await open({ debounceMs: 0 });
+    for (let at = 0; at < 300; at++) await put(mesh(`w${at}`));
+    await vi.waitFor(() => expect(snapshots.at(-1)).toBe('w299'), 5000);
+    for (const error of errors) expect(error.message).toContain('changed during each of 10 reads');
+  });
+
   it('but not a touch, nor other files beside it', async () => {
     await open();
     await utimes(path, new Date(), new Date());

@@ -174,6 +174,14 @@ describe('endpoints', () => {
     expect(state.stagedEndpoints().size).toBe(0);
   });
 
+  it('that come after the endpoints were asked for are there', () => {
+    const state = new MeshState(mesh({ services: [webService()] }));
+    expect(uids(state)).toEqual([]);
+    const a = pod('a', '10.0.0.1', { services: { [web]: {} } });
+    state.apply({ upsert: { workloads: [a] } });
+    expect(uids(state)).toEqual([a.uid]);
+  });
+
   it('go with their workload, staged ones too', () => {
     const a = pod('a', '10.0.0.1', { services: { [web]: {} } });
     const state = new MeshState(mesh({ workloads: [a], services: [webService()] }));
@@ -236,6 +244,19 @@ describe('changes', () => {
     expect(state.workloadAt('', '10.0.0.1')).toBeUndefined();
     expect(state.workloadAt('', '10.0.0.2')?.name).toBe('a');
     expect(state.size.workloads).toBe(1);
+  });
+
+  it('an address or a VIP that is listed twice goes as it came', () => {
+    const state = new MeshState(
+      mesh({
+        workloads: [pod('a', '', { workloadIps: ['10.0.0.1', '10.0.0.1'] })],
+        services: [webService({ vips: ['/10.96.0.1', '/10.96.0.1'] })],
+      }),
+    );
+    expect(state.workloadAt('', '10.0.0.1')?.name).toBe('a');
+    state.apply({ remove: { addresses: ['Kubernetes//Pod/default/a', web] } });
+    expect(state.workloadAt('', '10.0.0.1')).toBeUndefined();
+    expect(state.serviceAt('', '10.96.0.1')).toBeUndefined();
   });
 
   it('removes by uid before it thinks of services, then upserts (facts section 4.6)', () => {

@@ -105,6 +105,7 @@ describe('selectEndpoint: who is eligible (facts section 2.4)', () => {
   it('takes the port from the endpoint, then from the service, and needs one', () => {
     expect(select([backend('a', { services: { [webKey]: { 80: 9090 } } })], web())?.port).toBe(9090);
     expect(select([backend('a')], web())?.port).toBe(8080);
+    expect(select([backend('a', { services: { [webKey]: { 80: 0 } } })], web())?.port).toBe(8080);
     expect(select([backend('a')], web({ ports: { 80: 0 } }))).toBeUndefined();
     expect(select([backend('a', { services: { [webKey]: { 80: 9090 } } })], web({ ports: { 80: 0 } }))?.port).toBe(
       9090,

@@ -125,6 +125,16 @@ describe('step 1: which authority a peer may name (facts section 2.6)', () => {
     );
   });
 
+  it('us as an endpoint of the waypoint service, whatever our address; us at the address of the waypoint, whatever our uid', () => {
+    const byService = workload('served', '10.2.0.20', waypointFor(key('waypoint')));
+    const hostNetwork = { ...waypoint, workloadIps: [] };
+    const options = { local: hostNetwork, destinationIp: '192.0.2.7', more: [waypointService] };
+    expect(brief(decide('10.2.0.20:80', { ...options, others: [byService] }))).toBe('192.0.2.7 80');
+    const byAddress = workload('served', '10.2.0.20', waypointFor('/10.5.0.5'));
+    const twin = { ...waypoint, uid: 'entry', protocol: 'TCP' } as const;
+    expect(brief(decide('10.2.0.20:80', { local: twin, others: [byAddress, waypoint] }))).toBe('10.5.0.5 80');
+  });
+
   it('but not the address of one that has another waypoint', () => {
     const served = workload('served', '10.2.0.20', waypointFor('/10.5.0.6'));
     const others = [served, workload('waypoint2', '10.5.0.6')];
@@ -216,6 +226,15 @@ describe('who is named in the log', () => {
     expect(
       serviceOf(decide('10.2.0.9:80', { more: [foreign], request: { forwardedHost: host('foreign') } })),
     ).toBeUndefined();
+  });
+
+  it('else the one whose VIP is the authority', () => {
+    const local = workload('sandwich', '10.5.0.5', {
+      applicationTunnel: { protocol: 'NONE' },
+      services: { [key('httpbin')]: { 80: 80 }, [key('other')]: { 81: 80 } },
+    });
+    expect(serviceOf(decide('10.96.0.106:80', { local }))).toBe('other');
+    expect(serviceOf(decide('10.96.0.200:80', { local }))).toBeUndefined();
   });
 
   it('else the only service that leads to the port', () => {

@@ -380,6 +380,14 @@ describe('a workload with a waypoint (facts section 2.3 step 5)', () => {
     );
   });
 
+  it("addressed with the waypoint's identity and address, but on another network than the waypoint", () => {
+    const far = { ...waypoint, network: 'west', networkGateway: gateway('west/1.1.1.1') };
+    const source = { ...waypoint, uid: 'impostor', services: {} };
+    expect(decide('10.2.0.9:80', [far, httpbin], [waypointService], { source })).toMatchObject({
+      cause: 'unsupported',
+    });
+  });
+
   it('that nobody knows: the connection fails', () => {
     expect(brief(decide('10.2.0.9:80', [httpbin]))).toBe(
       `reject unknown-waypoint: unknown waypoint: default/${hostnameOf('waypoint')}`,
