@@ -18,6 +18,7 @@ async function dial(port: number): Promise<Socket> {
 async function received(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk) => chunks.push(chunk));
+  socket.resume();
   await once(socket, 'end');
   return Buffer.concat(chunks);
 }
