@@ -7,7 +7,7 @@ import { openNetlink } from '../../src/netlink/index.ts';
 import { Batch, type Expression, match, statement } from '../../src/netlink/nftables/index.ts';
 import { addAddress, addLink, addRoute, setLink } from '../../src/netlink/route/index.ts';
 import { type NetworkNamespace, writeSysctl } from '../../src/netns/index.ts';
-import { nodeMode, type NodeModeOptions, type RedirectionPlan } from '../../src/redirection/index.ts';
+import { type NodeModeOptions, nodeMode, type RedirectionPlan } from '../../src/redirection/index.ts';
 import { connect, listen } from '../../src/socket/index.ts';
 import { withNamespaces } from '../support/namespaces.ts';
 
@@ -75,7 +75,12 @@ export interface ProxyOptions {
 
 /** A stand-in proxy: what it accepted, and by which listener. */
 export interface Proxy {
-  readonly accepted: { readonly port: number; readonly client: string; readonly target: string; readonly head: string }[];
+  readonly accepted: {
+    readonly port: number;
+    readonly client: string;
+    readonly target: string;
+    readonly head: string;
+  }[];
   close(): void;
 }
 
@@ -256,12 +261,12 @@ function inPodRange(which: 'source' | 'destination', op: 0 | 1): Expression[] {
   ];
 }
 
-/** The service's DNAT, and the CNI's masquerade of what leaves the cluster. */
-function kubeProxy(namespace: NetworkNamespace): void {
+/** The service's DNAT, and the CNI's masquerade of what leaves the cluster. Doing it again registers the chains anew, as they do. */
+export function kubeProxy(namespace: NetworkNamespace): void {
   using netlink = openNetlink({ family: 'netfilter', namespace });
   const table = { family: 'ip', name: 'kube-proxy' } as const;
   const service = [...match.destination(VIP), ...match.destinationPort('tcp', 80), ...statement.dnat(HTTPBIN, 80)];
-  const batch = new Batch().addTable(table);
+  const batch = new Batch().destroyTable(table).addTable(table);
   for (const hook of ['prerouting', 'output'] as const) {
     batch.addChain({ table, name: hook, base: { type: 'nat', hook, priority: -100, policy: 'accept' } });
     batch.addRule({ table, chain: hook, expressions: service });
@@ -350,7 +355,8 @@ async function startProxy(node: NodeFixture, options: ProxyOptions): Promise<Pro
         const destination = ip === VIP ? HTTPBIN : ip;
         const home = meshPods.get(destination);
         const byTunnel = home !== undefined && (home !== node.label || options.sameNodeByNetwork === true);
-        if (port === 15001 && byTunnel) relay(client, destination, 15008, `CONNECT ${destination}:${number}\n`).catch(failed);
+        if (port === 15001 && byTunnel)
+          relay(client, destination, 15008, `CONNECT ${destination}:${number}\n`).catch(failed);
         else relay(client, destination, Number(number), '').catch(failed);
       });
     });
@@ -364,7 +370,12 @@ async function startProxy(node: NodeFixture, options: ProxyOptions): Promise<Pro
   };
 }
 
-async function dial(namespace: NetworkNamespace, host: string, port: number, options: AskOptions): Promise<Conversation> {
+async function dial(
+  namespace: NetworkNamespace,
+  host: string,
+  port: number,
+  options: AskOptions,
+): Promise<Conversation> {
   const { timeoutMs = 1500, source } = options;
   const socket = await connect({ namespace, host, port, timeoutMs, ...(source === undefined ? {} : { source }) });
   socket.on('error', () => {});
