@@ -69,7 +69,6 @@ class MeshFileSource implements FileSource {
   #judgedContent = '';
   #movingReads = 0;
   #reading: Promise<void> | undefined;
-  #again = false;
   #quiet: NodeJS.Timeout | undefined;
   #waitingSince = 0;
   #poll: NodeJS.Timeout | undefined;
@@ -140,18 +139,12 @@ class MeshFileSource implements FileSource {
     }, this.#debounceMs);
   }
 
-  /** One look at a time; one asked for meanwhile follows. */
+  /** One look at a time; one asked for meanwhile is put off. */
   #check(): void {
     if (this.#current === undefined || this.#stop.signal.aborted) return;
-    if (this.#reading !== undefined) {
-      this.#again = true;
-      return;
-    }
+    if (this.#reading !== undefined) return this.#settle();
     this.#reading = this.#look().finally(() => {
       this.#reading = undefined;
-      if (!this.#again) return;
-      this.#again = false;
-      this.#check();
     });
   }
 
