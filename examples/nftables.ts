@@ -1,13 +1,12 @@
 /**
- * nftables without `nft`: loads a table that counts what goes to port 9, sends one datagram there, and reads the counter back.
+ * nftables without `nft`: loads a table that counts what goes to port 9, knocks there once, and reads the counter back.
  * Needs root; works in a network namespace of its own and deletes it.
  */
-import { createSocket } from 'node:dgram';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { openNetlink } from '../src/netlink/index.ts';
 import { Batch, listRules, match, NftablesError, ruleCounter, statement } from '../src/netlink/nftables/index.ts';
 import { setLink } from '../src/netlink/route/index.ts';
 import { createNamespace, deleteNamespace } from '../src/netns/index.ts';
+import { connect } from '../src/socket/index.ts';
 
 const name = `example-nftables-${process.pid}`;
 const namespace = createNamespace(name);
@@ -27,15 +26,13 @@ try {
     .addRule({
       table,
       chain: 'in',
-      expressions: [...match.sourceInSet('friends'), ...match.destinationPort('udp', 9), ...statement.counter()],
+      expressions: [...match.sourceInSet('friends'), ...match.destinationPort('tcp', 9), ...statement.counter()],
       comment: 'discard',
     })
     .commit(netfilter);
 
-  const socket = namespace.run(() => createSocket('udp4').bind(0, '127.0.0.1'));
-  socket.send('abc', 9, '127.0.0.1');
-  await sleep(50);
-  socket.close();
+  // Nobody listens, so this is refused; its first packet was counted all the same.
+  await connect({ namespace, host: '127.0.0.1', port: 9 }).catch((error) => console.log(error.message));
   for (const rule of listRules(netfilter, table)) {
     console.log(`rule ${rule.comment}: ${ruleCounter(rule)?.packets} packet of ${ruleCounter(rule)?.bytes} bytes`);
   }

@@ -3,8 +3,8 @@
  * with its counters.
  *
  * ```ts
- * import { openNetlink, nftables } from 'ambient-kit/netlink';
- * const { Batch, listRules, match, ruleCounter, statement } = nftables;
+ * import { openNetlink } from 'ambient-kit/netlink';
+ * import { Batch, listRules, match, ruleCounter, statement } from 'ambient-kit/netlink/nftables';
  *
  * using netlink = openNetlink({ family: 'netfilter' });
  * const table = { family: 'ip', name: 'example' } as const;
