@@ -396,10 +396,11 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
 
   write(buffer: Buffer, start: number, end: number): void {
     const tls = this.#tls;
-    if (tls === undefined || tls.write(this.addressOf(buffer) + start, end - start)) return;
-    // Out of the middle of an HTTP/2 call: the connection must not be torn down under it.
-    this.#writeFailure = tls.failure;
+    if (tls === undefined) return;
+    // The ring must not be left full with nobody to empty it; and a failure here comes out of the middle of an HTTP/2 call,
+    // under which the connection must not be torn down.
     this.flushLater();
+    if (!tls.write(this.addressOf(buffer) + start, end - start)) this.#writeFailure = tls.failure;
   }
 
   onRequest(stream: Http2Stream<TunnelStream>, request: Http2Request, endStream: boolean): void {

@@ -211,7 +211,6 @@ export class TunnelStream implements LegOwner, Deferred {
       turn += count;
       http2.sendData(stream, send.buffer, FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + count, false);
     }
-    tunnel.flushLater();
     if (leg.readable) this.#reactor.defer(this);
   }
 
