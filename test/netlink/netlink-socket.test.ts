@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
@@ -145,6 +146,24 @@ describe('openNetlink without privilege', () => {
     using netlink = openNetlink({ family: 'netfilter' });
     expect(thrownBy(() => netlink.batch(tablesBatch([]))).code).toBe('ERR_NETLINK_MALFORMED');
     expect(thrownBy(() => netlink.batch(getLinks())).code).toBe('ERR_NETLINK_MALFORMED');
+  });
+
+  it('prints every message to stderr where AMBIENT_NETLINK_DEBUG is 1, and nothing otherwise', () => {
+    const script = `
+      import { openNetlink } from ${JSON.stringify(new URL('../../src/netlink/index.ts', import.meta.url).href)};
+      import { listLinks } from ${JSON.stringify(new URL('../../src/netlink/route/index.ts', import.meta.url).href)};
+      using netlink = openNetlink({ family: 'route' });
+      listLinks(netlink);`;
+    const stderrWith = (value: string) =>
+      spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+        encoding: 'utf8',
+        env: { ...process.env, AMBIENT_NETLINK_DEBUG: value, NODE_NO_WARNINGS: '1' },
+      }).stderr;
+    const printed = stderrWith('1');
+    expect(printed).toContain('RTM_GETLINK');
+    expect(printed).toContain('RTM_NEWLINK');
+    expect(printed).toContain('NLMSG_DONE');
+    expect(stderrWith('')).toBe('');
   });
 
   it('waits no longer than timeoutMs for an answer that does not come', () => {

@@ -40,8 +40,8 @@ export interface ConntrackSpec extends ConntrackKey {
 }
 
 /**
- * Connections of the namespace, filtered by the kernel as far as it can and here for the rest. A full table of 262,144 takes about
- * 90 MB of answers: the socket needs a `maxReplyBytes` to match, or the call a filter.
+ * Connections of the namespace, filtered by the kernel as far as it can and here for the rest. A full table of 262,144 is 60 MB of
+ * answers, more with IPv6 or counters: the socket needs a `maxReplyBytes` to match, or the call a filter.
  *
  * @throws {InvalidInputError} for the filter; {@link NetlinkError} `ERR_NETLINK_REPLY_LIMIT`
  */
