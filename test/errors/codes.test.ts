@@ -13,7 +13,7 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
   for (const [, code] of source.matchAll(/['"](ERR_[A-Z0-9_]+)['"]/g)) thrown.add(code!);
   for (const [, code] of source.matchAll(/\b(ERR_[A-Z0-9]+_[A-Z0-9_]*[A-Z0-9])\b(?![_…])/g)) mentioned.set(code!, file);
 }
-const table = [...read('docs/ERRORS.md').matchAll(/^\| `(ERR_[A-Z0-9_]+)` \| (.+) \|$/gm)];
+const table = [...read('docs/ERRORS.md').matchAll(/^\| `(ERR_[A-Z0-9_]+)` +\| (.+?) +\|$/gm)];
 const documented = table.map(([, code]) => code!);
 
 describe('docs/ERRORS.md', () => {
