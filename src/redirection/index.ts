@@ -56,4 +56,4 @@ export { countsBetween, type ReadBack, type RuleCount, readBack } from './read-b
 export { Redirection } from './redirection.ts';
 export { remove } from './remove.ts';
 export { renderNftables } from './render-nftables.ts';
-export { renderText, ruleText } from './render-text.ts';
+export { policyRuleText, renderText, routeText, ruleText } from './render-text.ts';

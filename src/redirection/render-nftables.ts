@@ -48,6 +48,7 @@ export function nftablesRuleset(plan: RedirectionPlan, role: Role): NftablesRule
   const chains: Chain[] = [];
   const rules: Rule[] = [];
   const sets: NamedSet[] = [];
+  const ids = new Set<string>();
   for (const chainPlan of side?.chains ?? []) {
     const table = tableOf(plan, chainPlan.table);
     const { name } = chainPlan;
@@ -56,6 +57,8 @@ export function nftablesRuleset(plan: RedirectionPlan, role: Role): NftablesRule
     }
     chains.push({ table, name, base: baseOf(chainPlan) });
     for (const rule of chainPlan.rules) {
+      if (ids.has(rule.id)) throw invalid('renderNftables', `${role}.chains`, `the id ${rule.id} is there twice`);
+      ids.add(rule.id);
       for (const rendered of renderRule(rule, chainPlan)) rules.push({ table, chain: name, ...rendered });
       for (const used of setsOf(rule)) {
         const set = side?.sets.find(({ name }) => name === used);

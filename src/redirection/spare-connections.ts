@@ -24,7 +24,7 @@ export function spareConnections(netlink: Netlink, ips: readonly string[], spare
   let marked = 0;
   for (const entry of entries) {
     const { original, reply } = entry;
-    if (!wanted.has(original.source) && !wanted.has(original.destination) && !wanted.has(reply.source)) continue;
+    if (!wanted.has(original.source) && !wanted.has(reply.source)) continue;
     if ((entry.mark & SKIP_MARK.mask) !== 0) continue;
     try {
       setConntrackMark(netlink, entry, { mark: spare.value, mask: spare.mask });
@@ -37,11 +37,10 @@ export function spareConnections(netlink: Netlink, ips: readonly string[], spare
   return marked;
 }
 
-/** By either end; `reply.source` finds those that came to the pod by a service's address. */
+/** By either end: `reply.source` is the pod for connections to it, also for those that came by a service's address. */
 function connectionsOf(netlink: Netlink, ip: string): ConntrackEntry[] {
   return [
     ...listConntrack(netlink, { family: 4, original: { source: ip } }),
-    ...listConntrack(netlink, { family: 4, original: { destination: ip } }),
     ...listConntrack(netlink, { family: 4, reply: { source: ip } }),
   ];
 }

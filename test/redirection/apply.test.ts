@@ -93,6 +93,20 @@ describeRequiring('what happens (node-mode-verified section 4)', root, () => {
     });
   });
 
+  it('putting a plan in force again, under way, disturbs neither open connections nor new ones', async () => {
+    await withTopology(async (t) => {
+      const { a, b } = await mesh(t);
+      const open = await t.dial(t.sleep, VIP, 80);
+      expect(await open.ask()).toBe(SLEEP);
+      a.close();
+      b.close();
+      apply(t.plan(t.a), t.namespaces(t.a)).close();
+      apply(t.plan(t.b), t.namespaces(t.b)).close();
+      expect(await open.ask()).toBe(SLEEP);
+      expect(await t.ask(t.sleep, VIP, 80)).toBe(SLEEP);
+    });
+  });
+
   it('first packets walk all rules; later ones of the connection only the short way', async () => {
     await withTopology(async (t) => {
       const { a, proxyA } = await mesh(t);

@@ -49,6 +49,13 @@ describe('renderNftables', () => {
     );
   });
 
+  it('refuses an id that is there twice: counters are read back by it', () => {
+    const edited = editRules(plan, 'forward-1', (rule) => [rule, rule]);
+    expect(() => renderNftables(edited, 'node')).toThrow(
+      expect.objectContaining({ code: 'ERR_REDIRECTION_INVALID', field: 'node.chains' }),
+    );
+  });
+
   it('refuses a set that the side does not have', () => {
     const edited = editRules(plan, 'prerouting-15', (rule) => [
       { ...rule, matches: [{ on: 'source-set', set: 'others' }] },
