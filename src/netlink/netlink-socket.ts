@@ -1,4 +1,5 @@
 import { env, stderr } from 'node:process';
+import { InvalidInputError } from '../errors/index.ts';
 import {
   AF_NETLINK,
   check,
@@ -68,11 +69,26 @@ export interface NetlinkOptions {
  * Opens a netlink socket. Needs no privilege by itself: the kernel checks each request.
  *
  * @returns a {@link Netlink} that owns one descriptor until `close()`
- * @throws {SystemError} naming the call that failed
+ * @throws {InvalidInputError} `ERR_NETLINK_INVALID`; {@link SystemError} naming the call that failed
  */
 export function openNetlink(options: NetlinkOptions): Netlink {
+  checkOptions(options);
   const make = () => new NetlinkSocket(options);
   return options.namespace === undefined ? make() : options.namespace.run(make);
+}
+
+function checkOptions(options: NetlinkOptions): void {
+  const invalid = (field: string, message: string) =>
+    new InvalidInputError({ code: 'ERR_NETLINK_INVALID', op: 'netlink.open', field, message });
+  if (options.family !== 'route' && options.family !== 'netfilter') {
+    throw invalid('family', `${JSON.stringify(options.family)} is neither route nor netfilter`);
+  }
+  for (const field of ['receiveBufferBytes', 'timeoutMs', 'maxReplyBytes', 'dumpRetries'] as const) {
+    const value = options[field];
+    const min = field === 'dumpRetries' ? 0 : 1;
+    if (value === undefined || (Number.isInteger(value) && value >= min && value <= 0x3fff_ffff)) continue;
+    throw invalid(field, `${value} is no whole number from ${min} to ${0x3fff_ffff}`);
+  }
 }
 
 /** Enough for every part of a dump (the kernel makes those no larger than 32 KiB); grows for a larger single answer. */

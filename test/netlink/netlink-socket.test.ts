@@ -72,6 +72,20 @@ describe('openNetlink without privilege', () => {
     expect(namesOf(netlink.request(getLinks()))).toContain('lo');
   });
 
+  it.each<[string, object]>([
+    ['family', { family: 'xfrm' }],
+    ['receiveBufferBytes', { receiveBufferBytes: 0 }],
+    ['timeoutMs', { timeoutMs: Number.NaN }],
+    ['maxReplyBytes', { maxReplyBytes: 2 ** 40 }],
+    ['dumpRetries', { dumpRetries: -1 }],
+  ])('names the option at fault: %s', (field, wrong) => {
+    const before = descriptorsOpen();
+    expect(() => openNetlink({ family: 'route', ...wrong })).toThrow(
+      expect.objectContaining({ name: 'InvalidInputError', code: 'ERR_NETLINK_INVALID', field }),
+    );
+    expect(descriptorsOpen()).toBe(before);
+  });
+
   it('gives answers that own their memory', () => {
     using netlink = openNetlink({ family: 'route' });
     const first = netlink.request(getLinks());
