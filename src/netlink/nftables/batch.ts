@@ -54,7 +54,7 @@ export interface BatchOptions {
  * Commands collected, then carried out as one transaction: the kernel takes all of them or none, and no packet ever meets a part.
  *
  * Adding what exists is no error (as with `nft add`) unless the method says otherwise; deleting what does not exist is one.
- * Every method checks what it is given and throws {@link InvalidInputError} `ERR_NFTABLES_INVALID`, with nothing added.
+ * Every method checks what it is given and throws InvalidInputError `ERR_NFTABLES_INVALID`, with nothing added.
  */
 export class Batch {
   readonly #writer: MessageWriter;

@@ -91,7 +91,7 @@ function addressType(flag: number): Expression[] {
 
 /**
  * Conditions of a rule, each a few expressions by way of register 1, so that they can be put one after another in any order.
- * The nft text of each is beside it. All throw {@link InvalidInputError} `ERR_NFTABLES_INVALID` (or `ERR_IP_ADDRESS`).
+ * The nft text of each is beside it. All throw InvalidInputError `ERR_NFTABLES_INVALID` (or `ERR_IP_ADDRESS`).
  */
 export const match = {
   /** `iifname "istioin"` */
