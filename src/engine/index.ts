@@ -31,10 +31,12 @@ export {
 export type { PeerVerifier } from './peer-verification.ts';
 export { PipePool } from './pipe-pool.ts';
 export { type Deferred, type Pollable, Reactor } from './reactor.ts';
+export { ReactorPort } from './reactor-port.ts';
+export { ReactorThread, type ReactorThreadData, type ReactorThreadObserver } from './reactor-thread.ts';
 export { type LegOwner, TcpLeg } from './tcp-leg.ts';
 export { type ConnectionAcceptor, TcpListener } from './tcp-listener.ts';
 export { type RelayObserver, TcpRelay, type TcpRelayInit } from './tcp-relay.ts';
 export { Timer, TimerQueue } from './timer-queue.ts';
 export { TlsContext, type TlsCredentials } from './tls-context.ts';
 export { TunnelPool, type TunnelPoolOptions, type TunnelRoute } from './tunnel-pool.ts';
-export { type StreamObserver, TunnelStream } from './tunnel-stream.ts';
+export { DEFAULT_STREAM_LIMITS, type StreamLimits, type StreamObserver, TunnelStream } from './tunnel-stream.ts';

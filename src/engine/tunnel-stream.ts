@@ -3,6 +3,7 @@ import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
 import type { HboneTunnel } from './hbone-tunnel.ts';
 import type { Deferred, Reactor } from './reactor.ts';
 import { describeErrno, type LegOwner, TcpLeg } from './tcp-leg.ts';
+import { Timer } from './timer-queue.ts';
 
 /** Who wants to know how one joined connection goes. */
 export interface StreamObserver {
@@ -13,6 +14,16 @@ export interface StreamObserver {
   /** Over, for whatever reason: `failure` is undefined after a clean end in both directions. Once, last. */
   onStreamClosed(stream: TunnelStream, failure: string | undefined): void;
 }
+
+/** Time limits of one stream, in milliseconds. */
+export interface StreamLimits {
+  /** Server: TCP connect to the target. Default 10,000. */
+  readonly connectMs: number;
+  /** Client: from the CONNECT (or from waiting for a tunnel to send it on) to its answer. Default 30,000. */
+  readonly answerMs: number;
+}
+
+export const DEFAULT_STREAM_LIMITS: StreamLimits = { connectMs: 10_000, answerMs: 30_000 };
 
 /** Bytes moved for one stream before the others get their turn. */
 const TURN_BYTES = 1 << 20;
@@ -33,6 +44,8 @@ export class TunnelStream implements LegOwner, Deferred {
   readonly observer: StreamObserver;
   readonly #reactor: Reactor;
   readonly #memory: EngineMemory;
+  readonly #limits: StreamLimits;
+  readonly #deadline = new Timer({ onExpired: () => this.#onDeadline() });
   /** Payload bytes read from the TCP side and sent into the tunnel. */
   bytesToTunnel = 0;
   /** Payload bytes that came out of the tunnel for the TCP side. */
@@ -48,7 +61,13 @@ export class TunnelStream implements LegOwner, Deferred {
   /** Waits in the tunnel's list for room in its output ring. */
   waitsForRoom = false;
 
-  constructor(reactor: Reactor, memory: EngineMemory, observer: StreamObserver) {
+  constructor(
+    reactor: Reactor,
+    memory: EngineMemory,
+    observer: StreamObserver,
+    limits: StreamLimits = DEFAULT_STREAM_LIMITS,
+  ) {
+    this.#limits = limits;
     this.#reactor = reactor;
     this.#memory = memory;
     this.observer = observer;
@@ -71,6 +90,8 @@ export class TunnelStream implements LegOwner, Deferred {
   /** Takes the TCP side over: an accepted descriptor, or one whose connect is under way. */
   attach(fd: number, connecting: boolean): void {
     this.#leg = new TcpLeg(this.#reactor, this.#memory, fd, this, connecting);
+    const limit = connecting ? this.#limits.connectMs : this.#limits.answerMs;
+    this.#reactor.timers(limit).arm(this.#deadline, this.#reactor.nowMs);
   }
 
   /** Takes the HTTP/2 side over. */
@@ -107,6 +128,7 @@ export class TunnelStream implements LegOwner, Deferred {
 
   /** Client: the answer to our CONNECT. */
   onAnswer(status: number, endStream: boolean): void {
+    this.#deadline.disarm();
     this.observer.onAnswer?.(this, status);
     if (this.#closed) return;
     if (status !== 200) return this.abort(`http status: ${status}`);
@@ -155,6 +177,7 @@ export class TunnelStream implements LegOwner, Deferred {
   // ---- from the TCP side ----
 
   onLegConnected(): void {
+    this.#deadline.disarm();
     this.observer.onTargetConnected?.(this);
   }
 
@@ -179,6 +202,11 @@ export class TunnelStream implements LegOwner, Deferred {
 
   onDeferred(): void {
     this.#pump();
+  }
+
+  #onDeadline(): void {
+    if (this.#leg?.connecting) this.refuse(503, 'connect: connection timed out');
+    else this.abort('no answer to CONNECT in time');
   }
 
   #join(): void {
@@ -231,6 +259,7 @@ export class TunnelStream implements LegOwner, Deferred {
   #close(failure: string | undefined, reset: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#deadline.disarm();
     const leg = this.#leg;
     if (leg !== undefined) {
       // What waits here has been counted against the window; the stream is gone, the connection's share is not.
