@@ -1,0 +1,125 @@
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { AmbientError, InvalidInputError } from '../errors/index.ts';
+import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../ztunnel/index.ts';
+
+const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environment variables
+
+  PROXY_MODE=node          one proxy for all pods of a node, behind nodeMode() redirection (the only mode so far)
+  AMBIENT_NETNS            namespace under /run/netns that redirection delivers to
+  NODE_NAME                this node, as the workloads name it
+  LOCAL_XDS_PATH           YAML of workloads, services and policies; followed while it runs
+  AMBIENT_CA_DIR           folder with chain.pem, key.pem and roots.pem of this node's intermediate CA
+  TRUST_DOMAIN             default cluster.local
+  AMBIENT_DECISION_LOG     file for one JSON object per connection; none by default
+  ZTUNNEL_WORKER_THREADS   data-plane threads; default 1 here
+  NETWORK, CLUSTER_ID, LOG_FORMAT, SECRET_TTL, POOL_*, HTTP2_*, CONNECTION_TERMINATION_DEADLINE as for the real ztunnel
+
+SIGTERM and SIGINT drain, a second one cuts. Exit: 0 after a drain, 1 when it fails, 2 for a bad option or variable.
+`;
+
+/** `ambient ztunnel`. @returns the exit code */
+export async function ztunnelCommand(args: string[]): Promise<number> {
+  let options: ZtunnelOptions;
+  try {
+    const { values } = parseArgs({ args, options: { help: { type: 'boolean', short: 'h' } }, strict: true });
+    if (values.help) {
+      process.stdout.write(USAGE);
+      return 0;
+    }
+    options = readOptions(process.env);
+  } catch (error) {
+    const hint = AmbientError.is(error) ? '' : '; see ambient ztunnel --help';
+    process.stderr.write(`ambient ztunnel: ${error instanceof Error ? error.message : error}${hint}\n`);
+    return 2;
+  }
+  try {
+    await using ztunnel = await startZtunnel(options);
+    log('info', 'ready');
+    await untilToldToStop(ztunnel);
+    return 0;
+  } catch (error) {
+    log('error', error instanceof Error ? error.message : String(error));
+    return 1;
+  }
+}
+
+async function untilToldToStop(ztunnel: Ztunnel): Promise<void> {
+  const stop = Promise.withResolvers<NodeJS.Signals>();
+  const cut = new AbortController();
+  let asked = false;
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (asked) cut.abort();
+    asked = true;
+    stop.resolve(signal);
+  };
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+  try {
+    const signal = await Promise.race([stop.promise, ztunnel.closed.then(() => undefined)]);
+    if (signal === undefined) return;
+    log('info', `${signal}: draining`);
+    await ztunnel.drain({ signal: cut.signal });
+    log('info', 'drained');
+  } finally {
+    process.off('SIGTERM', onSignal).off('SIGINT', onSignal);
+  }
+}
+
+function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
+  const mode = env.PROXY_MODE ?? 'node';
+  if (mode !== 'node') throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is not supported yet, only "node" is`);
+  const config = readConfig(env, availableParallelism());
+  if (config.nodeName === '') throw badVariable('NODE_NAME', 'is not set');
+  if (config.localXds === undefined || !('path' in config.localXds)) throw badVariable('LOCAL_XDS_PATH', 'is not set');
+  return {
+    namespace: required(env, 'AMBIENT_NETNS'),
+    nodeName: config.nodeName,
+    trustDomain: env.TRUST_DOMAIN || 'cluster.local',
+    discovery: { path: config.localXds.path },
+    authority: readAuthority(required(env, 'AMBIENT_CA_DIR')),
+    network: config.network,
+    clusterId: config.clusterId,
+    threads: env.ZTUNNEL_WORKER_THREADS ? config.workerThreads : 1,
+    certificateTtlMs: config.secretTtlMs,
+    accessLogFormat: config.logFormat,
+    decisionLogPath: env.AMBIENT_DECISION_LOG || undefined,
+    maxStreamsPerTunnel: config.pool.maxStreamsPerConnection,
+    tunnelIdleMs: config.pool.unusedReleaseTimeoutMs,
+    http2: {
+      initialWindowBytes: config.http2.streamWindowBytes,
+      connectionWindowBytes: config.http2.connectionWindowBytes,
+      maxFrameBytes: config.http2.frameBytes,
+    },
+    responseBaggage: config.responseBaggage,
+    drainDeadlineMs: config.drainDeadlineMs,
+    onWarning: (message) => log('warn', message),
+  };
+}
+
+function readAuthority(folder: string): ZtunnelOptions['authority'] {
+  const read = (name: string) => {
+    try {
+      return readFileSync(join(folder, name), 'utf8');
+    } catch (cause) {
+      throw badVariable('AMBIENT_CA_DIR', `cannot read ${name} there`, cause);
+    }
+  };
+  return { chainPem: read('chain.pem'), keyPem: read('key.pem'), rootsPem: read('roots.pem') };
+}
+
+function required(env: NodeJS.ProcessEnv, name: string): string {
+  const value = env[name];
+  if (!value) throw badVariable(name, 'is not set');
+  return value;
+}
+
+function badVariable(field: string, message: string, cause?: unknown): InvalidInputError {
+  return new InvalidInputError({ code: 'ERR_ZTUNNEL_CONFIG', op: 'ztunnel.config', field, message, cause });
+}
+
+/** One line beside the access log, in its form (facts section 8.3). */
+function log(level: 'info' | 'warn' | 'error', message: string): void {
+  process.stdout.write(`${new Date().toISOString().replace('Z', '000Z')}\t${level}\tztunnel\t${message}\n`);
+}

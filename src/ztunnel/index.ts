@@ -1,0 +1,47 @@
+/**
+ * The node proxy, assembled from the other modules: it takes what redirection hands it, decides, enforces policies at the destination,
+ * and carries connections between nodes in HBONE tunnels. The decisions are pure functions of their own.
+ *
+ * ```ts
+ * import { startZtunnel } from 'ambient-kit/ztunnel';
+ *
+ * await using ztunnel = await startZtunnel({
+ *   namespace: 'ambient-ztunnel-a',              // where redirection delivers to; needs root
+ *   nodeName: 'node-a',
+ *   trustDomain: 'cluster.local',
+ *   discovery: { path: '/etc/ambient/mesh.yaml' },
+ *   authority: { chainPem, keyPem, rootsPem },   // an intermediate for this node
+ * });
+ * console.log(await ztunnel.stats());
+ * ```
+ *
+ * @module ztunnel
+ */
+
+export { type Authority, parseAuthority } from './authority.ts';
+export { type Baggage, formatBaggage, parseBaggage, workloadBaggage } from './baggage.ts';
+export { type Environment, parseDurationMs, readConfig, type ZtunnelConfig } from './config.ts';
+export type { ConnectionRecord, LoggedDecision, LoggedTunnel } from './connection-log.ts';
+export {
+  type DecideInboundOptions,
+  decideInbound,
+  decideInboundPlaintext,
+  type InboundAcceptance,
+  type InboundConnection,
+  type InboundDecision,
+  type InboundRejection,
+  type InboundRequest,
+} from './decide-inbound.ts';
+export {
+  type DecideOutboundOptions,
+  decideOutbound,
+  type HboneDecision,
+  type OutboundDecision,
+  type OutboundRejection,
+  type TcpDecision,
+} from './decide-outbound.ts';
+export { formatForwarded, parseForwarded } from './forwarded.ts';
+export { ILLEGAL_PORTS, INBOUND_HBONE_PORT, SELF_CALL } from './illegal-ports.ts';
+export type { DataPlaneOptions, DataPlaneStats } from './messages.ts';
+export { formatTraceParent, makeTraceParent, parseTraceParent, type TraceParent } from './traceparent.ts';
+export { startZtunnel, type Ztunnel, ZtunnelError, type ZtunnelOptions } from './ztunnel.ts';

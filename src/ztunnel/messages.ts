@@ -1,0 +1,62 @@
+import type { MeshSnapshot } from '../discovery/index.ts';
+import type { TlsCredentials } from '../engine/index.ts';
+import type { AccessLogFormat } from '../telemetry/index.ts';
+
+/** What a data-plane thread is started with: plain data, cloned into its `workerData`. */
+export interface DataPlaneOptions {
+  /** Path of the network namespace that it lives in, listens in and dials in. */
+  readonly namespacePath: string;
+  readonly nodeName: string;
+  readonly network: string;
+  readonly clusterId: string;
+  readonly trustDomain: string;
+  /** Several threads share each port (SO_REUSEPORT). */
+  readonly reusePort: boolean;
+  readonly outboundPort: number;
+  readonly inboundPlaintextPort: number;
+  readonly inboundHbonePort: number;
+  readonly maxStreamsPerTunnel: number;
+  readonly tunnelIdleMs: number;
+  readonly http2: {
+    readonly initialWindowBytes: number;
+    readonly connectionWindowBytes: number;
+    readonly maxFrameBytes: number;
+  };
+  /** Descriptor that access-log lines are written to. */
+  readonly accessLogFd: number;
+  readonly accessLogFormat: AccessLogFormat;
+  /** Descriptor for the decision log; -1 for none. */
+  readonly decisionLogFd: number;
+  readonly responseBaggage: boolean;
+}
+
+/** Main thread → data plane. */
+export type ToDataPlane =
+  | { readonly type: 'state'; readonly snapshot: MeshSnapshot }
+  | { readonly type: 'certificate'; readonly identity: string; readonly credentials: TlsCredentials }
+  | { readonly type: 'forget'; readonly identity: string }
+  | { readonly type: 'stats'; readonly id: number }
+  /** Listen no more; say `drained` when the last connection has ended. */
+  | { readonly type: 'drain' }
+  /** Cut what is left and end the thread. */
+  | { readonly type: 'stop' };
+
+/** Counts of one data-plane thread since it started, but for the `open…` ones, which are of now. */
+export interface DataPlaneStats {
+  connectionsOpened: number;
+  readonly connectionsClosed: number;
+  readonly connectionsFailed: number;
+  readonly connectionsDenied: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  readonly openConnections: number;
+  readonly openOutboundTunnels: number;
+  readonly openInboundTunnels: number;
+}
+
+/** Data plane → main thread. */
+export type FromDataPlane =
+  | { readonly type: 'listening' }
+  | { readonly type: 'stats'; readonly id: number; readonly stats: DataPlaneStats }
+  | { readonly type: 'drained' }
+  | { readonly type: 'warning'; readonly message: string };

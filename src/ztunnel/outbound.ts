@@ -1,0 +1,160 @@
+import { randomFillSync } from 'node:crypto';
+import { type Workload, workloadIdentity } from '../discovery/index.ts';
+import { type ConnectionAcceptor, type StreamObserver, type TunnelRoute, TunnelStream } from '../engine/index.ts';
+import type { HeaderField } from '../http2/index.ts';
+import { formatSocketAddress, type SocketAddress } from '../ip/index.ts';
+import { originalDestination } from '../socket/index.ts';
+import { authorize } from './authorize.ts';
+import { formatBaggage, workloadBaggage } from './baggage.ts';
+import type { ConnectionRecord } from './connection-log.ts';
+import { decideOutbound, type HboneDecision } from './decide-outbound.ts';
+import { formatForwarded } from './forwarded.ts';
+import { verifierFor } from './peer-verifier.ts';
+import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
+import { refuse, relay, resetAndClose } from './relayed-connection.ts';
+import { formatTraceParent, makeTraceParent } from './traceparent.ts';
+
+/**
+ * Connections that this node's pods open (port 15001). Where one goes is {@link decideOutbound}'s word: through a tunnel, in plain TCP,
+ * or nowhere. A destination on this node is served here and now: a tunnel to it would be a tunnel to ourselves (trap 4).
+ */
+export class OutboundListener implements ConnectionAcceptor {
+  readonly #proxy: ProxyContext;
+
+  constructor(proxy: ProxyContext) {
+    this.#proxy = proxy;
+  }
+
+  onConnection(fd: number, source: SocketAddress): void {
+    const proxy = this.#proxy;
+    let destination: SocketAddress;
+    try {
+      destination = originalDestination(fd);
+    } catch {
+      // Gone before it could be asked.
+      return resetAndClose(fd);
+    }
+    const record = proxy.log.begin('outbound', source, destination);
+    const workload = localWorkloadAt(proxy, source.ip);
+    if (workload === undefined) {
+      record.decision = { kind: 'reject', cause: 'unknown-source' };
+      return refuse(proxy, fd, [record], `unknown source: no workload of this node has the address ${source.ip}`);
+    }
+    record.sourceWorkload = workload;
+    record.sourceIdentity = workloadIdentity(workload);
+    const decision = decideOutbound(proxy.state, workload, destination, Math.random, {
+      network: proxy.options.network,
+    });
+    record.destinationWorkload = decision.destinationWorkload;
+    record.destinationService = decision.destinationService;
+    switch (decision.kind) {
+      case 'reject':
+        record.decision = { kind: 'reject', cause: decision.cause };
+        return refuse(proxy, fd, [record], decision.reason);
+      case 'tcp':
+        record.decision = { kind: 'tcp', via: decision.via };
+        record.destination = decision.address;
+        return relay(proxy, fd, decision.address, [record], undefined);
+      case 'hbone':
+        if (decision.sameNode && decision.via === 'direct') return this.#handOver(fd, record, decision);
+        return this.#tunnel(fd, record, decision, workload);
+    }
+  }
+
+  /** Both ends are ours: judge as the destination's proxy would, and dial the pod. */
+  #handOver(fd: number, record: ConnectionRecord, decision: HboneDecision): void {
+    const proxy = this.#proxy;
+    const target = decision.hboneAddress;
+    const inbound = proxy.log.begin('inbound', record.source, record.originalDestination);
+    for (const each of [record, inbound]) {
+      each.decision = { kind: 'local', via: decision.via };
+      each.destination = target;
+      each.destinationIdentity = workloadIdentity(decision.destinationWorkload);
+      // No TLS between a proxy and itself; the identities are as certain: each pod's traffic comes from that pod's own device.
+      each.mutualTls = true;
+    }
+    inbound.sourceWorkload = record.sourceWorkload;
+    inbound.sourceIdentity = record.sourceIdentity;
+    inbound.destinationWorkload = decision.destinationWorkload;
+    inbound.destinationService = decision.destinationService;
+    const verdict = authorize(proxy, inbound, decision.destinationWorkload, target, record.sourceIdentity);
+    if (typeof verdict === 'string') return refuse(proxy, fd, [record, inbound], verdict);
+    relay(proxy, fd, target, [record, inbound], verdict);
+  }
+
+  #tunnel(fd: number, record: ConnectionRecord, decision: HboneDecision, workload: Workload): void {
+    const proxy = this.#proxy;
+    const { destinationAddress, authority, expectedIdentities } = decision;
+    record.decision = { kind: 'hbone', via: decision.via };
+    record.destination = destinationAddress;
+    record.hboneAddress = authority;
+    const identity = record.sourceIdentity;
+    const context = identity === undefined ? undefined : proxy.tls.get(identity);
+    if (identity === undefined || context === undefined) {
+      return refuse(proxy, fd, [record], `no certificate for ${identity ?? 'a workload without identity'}`);
+    }
+    const remote = formatSocketAddress(destinationAddress.ip, destinationAddress.port);
+    const route: TunnelRoute = {
+      key: `${identity}|${expectedIdentities.join()}|${remote}|${record.source.ip}`,
+      context,
+      verifier: verifierFor({ oneOf: expectedIdentities }),
+      dial: () => proxy.dialler.dial(destinationAddress, record.source.ip),
+    };
+    record.dialled = destinationAddress;
+    record.dialledFrom = record.source.ip;
+    const connection = new TunnelledConnection(proxy, record);
+    connection.stream.attach(fd, false);
+    proxy.pool.open(route, connection.stream, authority, requestHeaders(record, workload));
+  }
+}
+
+/** Facts section 1.2, in the order of the wire. */
+function requestHeaders(record: ConnectionRecord, workload: Workload): HeaderField[] {
+  return [
+    ['baggage', formatBaggage(workloadBaggage(workload))],
+    ['forwarded', formatForwarded(record.source, record.destinationService?.hostname)],
+    ['traceparent', formatTraceParent(makeTraceParent(randomFillSync))],
+  ];
+}
+
+/** One outbound connection in a tunnel. */
+class TunnelledConnection implements StreamObserver, LiveConnection {
+  readonly authorized = undefined;
+  readonly stream: TunnelStream;
+  readonly #proxy: ProxyContext;
+  readonly #record: ConnectionRecord;
+
+  constructor(proxy: ProxyContext, record: ConnectionRecord) {
+    this.#proxy = proxy;
+    this.#record = record;
+    this.stream = new TunnelStream(proxy.reactor, proxy.memory, this);
+    proxy.live.add(this);
+  }
+
+  abort(failure: string): void {
+    this.stream.abort(failure);
+  }
+
+  onAnswer(stream: TunnelStream): void {
+    const tunnel = stream.tunnel;
+    if (tunnel?.peerIdentity === undefined) return;
+    const record = this.#record;
+    record.mutualTls = true;
+    record.destinationIdentity = tunnel.peerIdentity;
+    record.tunnel = {
+      localIdentity: record.sourceIdentity ?? '',
+      peerIdentity: tunnel.peerIdentity,
+      tls: tunnel.description,
+      authority: record.hboneAddress ?? '',
+    };
+  }
+
+  onStreamClosed(stream: TunnelStream, failure: string | undefined): void {
+    this.#proxy.live.delete(this);
+    this.#proxy.log.end(this.#record, {
+      sentBytes: stream.bytesToTunnel,
+      receivedBytes: stream.bytesFromTunnel,
+      failure,
+    });
+  }
+}

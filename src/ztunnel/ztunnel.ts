@@ -1,0 +1,338 @@
+import { closeSync, openSync } from 'node:fs';
+import {
+  createFileSource,
+  type FileSource,
+  type MeshSnapshot,
+  MeshState,
+  workloadIdentity,
+} from '../discovery/index.ts';
+import { ReactorThread } from '../engine/index.ts';
+import { AmbientError } from '../errors/index.ts';
+import {
+  type AuthorityMaterial,
+  CertificateAuthority,
+  type CertificateStore,
+  createCertificateStore,
+  type SpiffeId,
+  type WorkloadCertificate,
+} from '../identity/index.ts';
+import { type NetworkNamespace, namespacePath } from '../netns/index.ts';
+import { PolicySet } from '../rbac/index.ts';
+import type { AccessLogFormat } from '../telemetry/index.ts';
+import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
+
+/** A node proxy, as {@link startZtunnel} makes it. */
+export interface ZtunnelOptions {
+  /** Where the proxy listens and dials: a name under /run/netns, or an open namespace that has one. */
+  readonly namespace: string | NetworkNamespace;
+  readonly nodeName: string;
+  readonly trustDomain: string;
+  /** The YAML file of workloads, services and policies (facts section 4.10); followed while the proxy runs. */
+  readonly discovery: { readonly path: string };
+  /** Issues the certificates of this node's workloads: usually an intermediate of the mesh's root. PEM. */
+  readonly authority: Pick<AuthorityMaterial, 'chainPem' | 'keyPem' | 'rootsPem'>;
+  /** Default "". */
+  readonly network?: string;
+  /** Default `Kubernetes`. */
+  readonly clusterId?: string;
+  /** Data-plane threads; several share each port. Default 1, at most 64. */
+  readonly threads?: number;
+  /** Lifetime asked for a certificate. Default 24 h. */
+  readonly certificateTtlMs?: number;
+  /** Default `stdout`. A path is appended to. */
+  readonly accessLog?: 'stdout' | { readonly path: string };
+  readonly accessLogFormat?: AccessLogFormat;
+  /** One JSON object per connection, with the decision, the policy's reason and the tunnel. Off by default. */
+  readonly decisionLogPath?: string | undefined;
+  readonly maxStreamsPerTunnel?: number;
+  readonly tunnelIdleMs?: number;
+  /** Facts section 1.7 has the defaults. */
+  readonly http2?: Partial<DataPlaneOptions['http2']>;
+  readonly responseBaggage?: boolean;
+  /** How long {@link Ztunnel.drain} lets connections go on. Default 5,000. */
+  readonly drainDeadlineMs?: number;
+  /** Bounds the start: listeners up and certificates issued. Default 30,000. */
+  readonly startTimeoutMs?: number;
+  /** What an operator should know and nothing else says: refused files, failed certificates. Default: dropped. */
+  readonly onWarning?: (message: string) => void;
+  /** Ends the start; after it, {@link Ztunnel.close} does. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A running node proxy. */
+export interface Ztunnel extends AsyncDisposable {
+  /** Summed over the threads. */
+  stats(): Promise<DataPlaneStats>;
+  /** Listens no more, lets open connections end until the deadline, cuts the rest, and closes. */
+  drain(options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
+  /** Cuts everything and ends the threads. A second call waits for the first. */
+  close(): Promise<void>;
+  /** Resolves when it is over; rejects when a thread died by itself. */
+  readonly closed: Promise<void>;
+}
+
+/** A failure of the node proxy as a whole. `code` is `ERR_ZTUNNEL_…`. */
+export class ZtunnelError extends AmbientError {
+  override readonly name = 'ZtunnelError';
+}
+
+type Thread = ReactorThread<ToDataPlane, FromDataPlane>;
+
+/**
+ * Starts a node proxy and resolves when it serves: file read, certificates of this node's workloads issued, ports open.
+ *
+ * @throws {MeshFileError} when the first content of the file is bad; {@link ZtunnelError} `ERR_ZTUNNEL_START` when a listener cannot be
+ *   made or the time is over. Nothing is left behind.
+ */
+export async function startZtunnel(options: ZtunnelOptions): Promise<Ztunnel> {
+  options.signal?.throwIfAborted();
+  const proxy = new NodeProxy(options);
+  try {
+    await proxy.start();
+    return proxy;
+  } catch (error) {
+    await proxy.close();
+    throw error;
+  }
+}
+
+class NodeProxy implements Ztunnel {
+  readonly #options: ZtunnelOptions;
+  readonly #threads: Thread[] = [];
+  readonly #store: CertificateStore;
+  readonly #openFiles: number[] = [];
+  readonly #statsWaiters = new Map<number, (stats: DataPlaneStats) => void>();
+  readonly #startup = Promise.withResolvers<void>();
+  readonly #over = Promise.withResolvers<void>();
+  #source: FileSource | undefined;
+  #listening = 0;
+  #drained = 0;
+  #onDrained: (() => void) | undefined;
+  #statsId = 0;
+  #activation: Promise<void> = Promise.resolve();
+  #activations = 0;
+  #identities = new Set<SpiffeId>();
+  #closing: Promise<void> | undefined;
+
+  constructor(options: ZtunnelOptions) {
+    this.#options = options;
+    const authority = CertificateAuthority.load({ trustDomain: options.trustDomain, ...options.authority });
+    const { certificateTtlMs } = options;
+    this.#store = createCertificateStore({
+      issue: (identity, signal) =>
+        authority.issue({ identity, signal, ...(certificateTtlMs === undefined ? {} : { ttlMs: certificateTtlMs }) }),
+    });
+    this.#store.onRotate(({ identity, certificate }) => this.#sendCertificate(identity, certificate));
+    this.#over.promise.catch(() => {});
+    this.#startup.promise.catch(() => {});
+  }
+
+  get closed(): Promise<void> {
+    return this.#over.promise;
+  }
+
+  async start(): Promise<void> {
+    const { signal, startTimeoutMs = 30_000 } = this.#options;
+    const abort = AbortSignal.any([AbortSignal.timeout(startTimeoutMs), ...(signal === undefined ? [] : [signal])]);
+    const aborted = () => this.#startup.reject(startFailure('the start was ended or took too long', abort.reason));
+    abort.addEventListener('abort', aborted);
+    try {
+      this.#startThreads();
+      this.#source = await createFileSource({
+        path: this.#options.discovery.path,
+        signal: abort,
+        onSnapshot: (snapshot) => this.#accept(snapshot),
+        onError: (error) => this.#warn(`discovery: ${error.message}`),
+      });
+      await Promise.race([Promise.all([this.#startup.promise, this.#activation]), this.#over.promise]);
+    } finally {
+      abort.removeEventListener('abort', aborted);
+    }
+  }
+
+  async stats(): Promise<DataPlaneStats> {
+    const parts = await Promise.all(
+      this.#threads.map(
+        (thread) =>
+          new Promise<DataPlaneStats>((resolve) => {
+            const id = ++this.#statsId;
+            this.#statsWaiters.set(id, resolve);
+            thread.send({ type: 'stats', id });
+          }),
+      ),
+    );
+    return parts.reduce(add);
+  }
+
+  async drain(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    const deadline = AbortSignal.timeout(this.#options.drainDeadlineMs ?? 5000);
+    const end = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
+    await new Promise<void>((resolve) => {
+      if (end.aborted || this.#threads.length === 0) return resolve();
+      this.#onDrained = resolve;
+      end.addEventListener('abort', () => resolve(), { once: true });
+      this.#broadcast({ type: 'drain' });
+    });
+    await this.close();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#source?.close();
+    await this.#store.close();
+    this.#broadcast({ type: 'stop' });
+    await Promise.all(this.#threads.map((thread) => thread.exited));
+    for (const fd of this.#openFiles.splice(0)) closeSync(fd);
+    this.#over.resolve();
+  }
+
+  #startThreads(): void {
+    const { threads = 1 } = this.#options;
+    const options = this.#dataPlaneOptions(threads > 1);
+    for (let index = 0; index < threads; index++) {
+      const thread: Thread = new ReactorThread(
+        workerEntry(),
+        { options },
+        { onMessage: (message) => this.#receive(message), onExit: (error) => this.#onThreadExit(error) },
+      );
+      this.#threads.push(thread);
+    }
+  }
+
+  #dataPlaneOptions(reusePort: boolean): DataPlaneOptions {
+    const { namespace, accessLog = 'stdout', decisionLogPath, http2 } = this.#options;
+    const name = typeof namespace === 'string' ? namespace : namespace.name;
+    if (name === undefined) throw startFailure('the namespace has no name under /run/netns');
+    return {
+      namespacePath: namespacePath(name),
+      nodeName: this.#options.nodeName,
+      network: this.#options.network ?? '',
+      clusterId: this.#options.clusterId ?? 'Kubernetes',
+      trustDomain: this.#options.trustDomain,
+      reusePort,
+      outboundPort: 15001,
+      inboundPlaintextPort: 15006,
+      inboundHbonePort: 15008,
+      maxStreamsPerTunnel: this.#options.maxStreamsPerTunnel ?? 100,
+      tunnelIdleMs: this.#options.tunnelIdleMs ?? 300_000,
+      http2: {
+        initialWindowBytes: http2?.initialWindowBytes ?? 4 << 20,
+        connectionWindowBytes: http2?.connectionWindowBytes ?? 16 << 20,
+        maxFrameBytes: http2?.maxFrameBytes ?? 1 << 20,
+      },
+      accessLogFd: accessLog === 'stdout' ? 1 : this.#openAppend(accessLog.path),
+      accessLogFormat: this.#options.accessLogFormat ?? 'plain',
+      decisionLogFd: decisionLogPath === undefined ? -1 : this.#openAppend(decisionLogPath),
+      responseBaggage: this.#options.responseBaggage ?? true,
+    };
+  }
+
+  #openAppend(path: string): number {
+    const fd = openSync(path, 'a', 0o600);
+    this.#openFiles.push(fd);
+    return fd;
+  }
+
+  /** Throws for content that the data plane could not take, which keeps what was in force in force. */
+  #accept(snapshot: MeshSnapshot): void {
+    const state = new MeshState(snapshot);
+    new PolicySet().replace(snapshot.policies);
+    const generation = ++this.#activations;
+    this.#activation = this.#activate(state, snapshot, generation);
+    this.#activation.catch((error) => this.#warn(`discovery: ${error instanceof Error ? error.message : error}`));
+  }
+
+  /** Certificates first, so that no connection of a new workload meets a proxy that cannot speak for it. */
+  async #activate(state: MeshState, snapshot: MeshSnapshot, generation: number): Promise<void> {
+    const wanted = new Set<SpiffeId>();
+    for (const { uid } of snapshot.workloads) {
+      const workload = state.workload(uid);
+      if (workload === undefined || workload.node !== this.#options.nodeName || workload.protocol !== 'HBONE') continue;
+      const identity = workloadIdentity(workload);
+      if (identity !== undefined) wanted.add(identity);
+    }
+    const fresh = [...wanted].filter((identity) => !this.#identities.has(identity));
+    await Promise.all(fresh.map((identity) => this.#obtain(identity)));
+    // A later file has overtaken this one while its certificates were made.
+    if (generation !== this.#activations) return;
+    for (const identity of this.#identities) {
+      if (wanted.has(identity)) continue;
+      this.#store.forget(identity);
+      this.#broadcast({ type: 'forget', identity });
+    }
+    this.#identities = wanted;
+    this.#broadcast({ type: 'state', snapshot });
+  }
+
+  async #obtain(identity: SpiffeId): Promise<void> {
+    try {
+      this.#sendCertificate(identity, await this.#store.get(identity));
+    } catch (error) {
+      // The store tries again, and onRotate brings it; until then connections of this workload fail and say why.
+      this.#warn(`certificate of ${identity}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+
+  #sendCertificate(identity: SpiffeId, certificate: WorkloadCertificate): void {
+    const { chainPem, rootsPem, key } = certificate;
+    if (key === undefined) return this.#warn(`certificate of ${identity}: came without its key`);
+    this.#broadcast({ type: 'certificate', identity, credentials: { chainPem, rootsPem, keyPem: key.exportPem() } });
+  }
+
+  #broadcast(message: ToDataPlane): void {
+    for (const thread of this.#threads) thread.send(message);
+  }
+
+  #receive(message: FromDataPlane): void {
+    switch (message.type) {
+      case 'listening':
+        if (++this.#listening === this.#threads.length) this.#startup.resolve();
+        return;
+      case 'stats':
+        this.#statsWaiters.get(message.id)?.(message.stats);
+        this.#statsWaiters.delete(message.id);
+        return;
+      case 'drained':
+        if (++this.#drained === this.#threads.length) this.#onDrained?.();
+        return;
+      case 'warning':
+        return this.#warn(message.message);
+    }
+  }
+
+  #onThreadExit(error: Error | undefined): void {
+    if (this.#closing !== undefined && error === undefined) return;
+    const failure = startFailure(error?.message ?? 'a data-plane thread ended by itself', error);
+    this.#startup.reject(failure);
+    this.#over.reject(failure);
+  }
+
+  #warn(message: string): void {
+    this.#options.onWarning?.(message);
+  }
+}
+
+/** The worker's module: beside this one in the source, at the top of dist in the package. */
+function workerEntry(): URL {
+  return import.meta.url.endsWith('.ts')
+    ? new URL('./data-plane-worker.ts', import.meta.url)
+    : new URL('./data-plane-worker.js', import.meta.url);
+}
+
+function startFailure(message: string, cause?: unknown): ZtunnelError {
+  return new ZtunnelError({ code: 'ERR_ZTUNNEL_START', op: 'ztunnel.start', message, cause });
+}
+
+function add(a: DataPlaneStats, b: DataPlaneStats): DataPlaneStats {
+  const sum = { ...a };
+  for (const key of Object.keys(sum) as (keyof DataPlaneStats)[]) sum[key] += b[key];
+  return sum;
+}
