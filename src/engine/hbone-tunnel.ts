@@ -61,7 +61,7 @@ export interface TunnelInit {
   readonly reactor: Reactor;
   readonly memory: EngineMemory;
   readonly role: 'client' | 'server';
-  /** A non-blocking socket, connecting or connected; the tunnel owns it from here on. */
+  /** A non-blocking socket, connecting or connected; the tunnel owns it from here on, and closes it where its constructor throws. */
   readonly fd: number;
   readonly context: TlsContext;
   readonly verifier: PeerVerifier;
@@ -84,6 +84,8 @@ type TunnelState =
 const TICK_MS = 1000;
 /** Bytes taken from one tunnel before the others get their turn. */
 const TURN_BYTES = 1 << 20;
+/** How often a turn fills and empties the output ring of one tunnel. */
+const ROUNDS_PER_TURN = 4;
 /** Kept free in the output ring for control frames: what HTTP/2 may want to say while no DATA is admitted. */
 const CONTROL_RESERVE_BYTES = 96 << 10;
 /** Less room than this is called none: a stream waits rather than send crumbs. */
@@ -98,13 +100,12 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
   readonly http2: Http2Connection<TunnelStream>;
   deferred = false;
   readonly #owner: TunnelOwner;
-  readonly #context: TlsContext;
-  readonly #verifier: PeerVerifier;
   readonly #limits: TunnelLimits;
   readonly #deadline = new Timer({ onExpired: () => this.#onDeadline() });
   readonly #tick = new Timer({ onExpired: () => this.#onTick() });
   readonly #streams = new Set<TunnelStream>();
   #state: TunnelState;
+  /** Undefined once the tunnel is closed. */
   #tls: TlsLeg | undefined;
   #interest: number;
   #readAgain = false;
@@ -114,27 +115,34 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
   #foreignAddress: Address = 0;
   #peerIdentity: string | undefined;
   #description = '';
-  #draining = false;
   /** Why the output ring refused bytes; acted upon at the end of the turn. */
   #writeFailure: string | undefined;
   #closeFailure: string | undefined;
+  /** {@link close} was called: streams end at once, whatever they still hold. */
+  #cut = false;
 
+  /** @throws {InvalidInputError} `ERR_HTTP2_INVALID` for `http2`; {@link EngineError} `ERR_ENGINE_CLOSED` for a closed context */
   constructor(init: TunnelInit) {
     this.fd = init.fd;
     this.role = init.role;
     this.reactor = init.reactor;
     this.memory = init.memory;
     this.#owner = init.owner;
-    this.#context = init.context;
-    this.#verifier = init.verifier;
     this.#limits = init.limits ?? DEFAULT_TUNNEL_LIMITS;
-    this.http2 = new Http2Connection<TunnelStream>(init.role, this, init.http2);
-    libc().setsockopt(this.fd, IPPROTO_TCP, TCP_NODELAY, Int32Array.of(1), 4);
     this.#state = init.role === 'client' ? 'connecting' : 'handshaking';
     this.#interest = init.role === 'client' ? EPOLLOUT : EPOLLIN;
-    this.reactor.add(this, this.#interest);
+    try {
+      this.http2 = new Http2Connection<TunnelStream>(init.role, this, init.http2);
+      // Before the connection stands, since the context may be closed by then: a rotation waits for nobody.
+      this.#tls = new TlsLeg(this.fd, init.context, init.role, init.verifier);
+      libc().setsockopt(this.fd, IPPROTO_TCP, TCP_NODELAY, Int32Array.of(1), 4);
+      this.reactor.add(this, this.#interest);
+    } catch (error) {
+      this.#tls?.close();
+      libc().close(this.fd);
+      throw error;
+    }
     this.#armDeadline(init.role === 'client' ? this.#limits.connectMs : this.#limits.handshakeMs);
-    if (init.role === 'server') this.#tls = new TlsLeg(this.fd, this.#context, 'server', this.#verifier);
   }
 
   get state(): TunnelState {
@@ -164,14 +172,18 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     return this.#streams.size;
   }
 
-  /** Client: sends CONNECT for `stream`. @throws {Http2Error} where {@link canOpen} is false */
+  /**
+   * Client: sends CONNECT for `stream`.
+   *
+   * @throws {Http2Error} where {@link canOpen} is false, and for headers that the peer does not take; nothing was sent then
+   */
   open(stream: TunnelStream, authority: string, headers: readonly (readonly [string, string])[]): void {
     stream.bind(this, this.http2.open(authority, headers, stream));
     this.#streams.add(stream);
     this.flushLater();
   }
 
-  /** Server: `stream` answers for this request from now on. */
+  /** Server: `stream` answers for this request from now on. Only from within {@link TunnelOwner.onTunnelRequest}. */
   adopt(stream: TunnelStream, http2Stream: Http2Stream<TunnelStream>, endStream: boolean): void {
     http2Stream.context = stream;
     stream.bind(this, http2Stream);
@@ -179,24 +191,27 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     if (endStream) stream.onEnd();
   }
 
-  /** Asks the peer to open no more streams, and closes when the last has ended (facts section 1.11). */
+  /**
+   * Asks the peer to open no more streams, and closes when the last has ended (facts section 1.11). A server first waits for
+   * what the peer sent before it knew: one round trip, at the end of which it names the last stream that it serves.
+   */
   drain(): void {
     if (this.#state === 'closed') return;
     if (this.#state !== 'open' && this.#state !== 'greeting') return this.close('drained');
-    this.#draining = true;
     this.http2.goaway(ErrorCode.NO_ERROR);
+    // HTTP/2 ends the connection itself, after its last stream: see onClosed.
     this.flushLater();
-    this.#closeWhenDrained();
   }
 
   /** Cuts the tunnel; its streams end with RST on their TCP side. */
   close(failure?: string): void {
     if (this.#state === 'closed') return;
-    if (this.#state === 'open' || this.#state === 'greeting') {
-      // Writes GOAWAY and ends in onClosed, which has no reason to give: ours is said first.
-      this.#closeFailure = failure;
-      this.http2.close(ErrorCode.NO_ERROR);
-    }
+    this.#cut = true;
+    // Kept here, since HTTP/2 writes GOAWAY and ends in onClosed, which has no reason to give.
+    this.#closeFailure = failure;
+    // Called by the verifier: the handshake it was asked in must return first.
+    if (this.#tls?.busy) return;
+    if (this.#state === 'open' || this.#state === 'greeting') this.http2.close(ErrorCode.NO_ERROR);
     this.#die(failure);
   }
 
@@ -236,9 +251,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
 
   onStreamClosed(stream: TunnelStream): void {
     this.#streams.delete(stream);
-    if (this.#state === 'closed') return;
-    this.#owner.onTunnelCapacity(this);
-    this.#closeWhenDrained();
+    if (this.#state !== 'closed') this.#owner.onTunnelCapacity(this);
   }
 
   // ---- reactor ----
@@ -276,7 +289,6 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     if (reason !== 0) return this.#die(`connect: ${errnoName(reason)}`);
     this.#state = 'handshaking';
     this.#armDeadline(this.#limits.handshakeMs);
-    this.#tls = new TlsLeg(this.fd, this.#context, 'client', this.#verifier);
     this.#watch(EPOLLIN);
     this.#onHandshake();
   }
@@ -284,6 +296,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
   #onHandshake(): void {
     const tls = this.#tls!;
     const outcome = tls.handshake();
+    if (this.#cut) return this.#die(this.#closeFailure);
     if (outcome === TLS_FAILED) return this.#die(`tls: ${tls.failure}`);
     if (outcome !== TLS_DONE) return;
     this.#peerIdentity = tls.peerIdentity;
@@ -323,7 +336,9 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     const tls = this.#tls!;
     let outcome = tls.flush();
     // Each waiter may fill the ring again; as long as the socket takes it all, the next one gets its turn.
-    while (outcome === TLS_DONE && this.#waiters.length > 0) {
+    for (let round = 0; outcome === TLS_DONE && this.#waiters.length > 0; round++) {
+      // A fast source and a fast peer would keep this up for ever: others are due.
+      if (round === ROUNDS_PER_TURN) return this.flushLater();
       this.#wakeWaiters();
       if (this.closed) return;
       outcome = tls.flush();
@@ -373,22 +388,24 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     this.flushLater();
   }
 
-  #closeWhenDrained(): void {
-    if (this.#draining && this.#streams.size === 0) this.close();
-  }
-
   #die(failure: string | undefined): void {
     if (this.closed) return;
     this.#state = 'closed';
     this.#deadline.disarm();
     this.#tick.disarm();
-    for (const stream of this.#streams) stream.onTunnelLost(failure ?? 'the tunnel was closed');
+    const reason = failure ?? 'the tunnel was closed';
+    for (const stream of this.#streams) {
+      if (this.#cut) stream.abort(reason);
+      else stream.onTunnelLost(reason);
+    }
     this.#streams.clear();
     this.#waiters.length = 0;
     this.reactor.forget(this);
     this.#tls?.close();
     this.#tls = undefined;
     libc().close(this.fd);
+    // Where TLS broke, HTTP/2 does not know yet; whoever asks it for a stream now must be told.
+    this.http2.close();
     this.#owner.onTunnelClosed(this, failure);
   }
 
@@ -428,9 +445,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
   }
 
   onGoaway(): void {
-    this.#draining = true;
     this.#owner.onTunnelCapacity(this);
-    this.#closeWhenDrained();
   }
 
   onSettings(): void {

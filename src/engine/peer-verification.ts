@@ -1,4 +1,5 @@
 import { type Address, NativeMemory, openssl, X509_V_ERR_APPLICATION_VERIFICATION } from '../system/index.ts';
+import { messageOf } from './engine-error.ts';
 
 /** Decides about a peer whose chain, validity and key usage OpenSSL has already found good. */
 export interface PeerVerifier {
@@ -49,7 +50,7 @@ export function verifyCurrentPeer(preverified: number, store: Address): number {
     return 1;
   } catch (error) {
     // An exception must not unwind through OpenSSL's C frames.
-    verdict.refusal = error instanceof Error ? error.message : String(error);
+    verdict.refusal = messageOf(error);
     ssl.X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
     return 0;
   }

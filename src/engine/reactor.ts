@@ -69,13 +69,13 @@ export class Reactor {
     return this.#nowMs;
   }
 
-  /** Watches `pollable.fd` for `events`. @throws {SystemError} with `syscall: 'epoll_ctl'` */
+  /** Watches `pollable.fd` for `events`. @throws {SystemError} with `syscall: 'epoll_ctl'`; then nothing has changed */
   add(pollable: Pollable, events: number): void {
     const { fd } = pollable;
     const generation = ((this.#generations[fd] ?? 0) + 1) | 0;
+    this.#ctl(EPOLL_CTL_ADD, fd, events, generation);
     this.#generations[fd] = generation;
     this.#handlers[fd] = pollable;
-    this.#ctl(EPOLL_CTL_ADD, fd, events, generation);
   }
 
   /** Watches for other events from now on. */

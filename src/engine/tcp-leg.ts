@@ -52,7 +52,7 @@ const ON = Int32Array.of(1);
  * One plain TCP connection in the reactor. Edge-triggered, so it is registered once and never again; what the kernel announced is kept
  * in flags until it is used up. Bytes that the socket does not take wait in chunks, and are the owner's to bound.
  *
- * Owns the descriptor from the constructor on.
+ * Owns the descriptor from the constructor on, and closes it where that throws.
  */
 export class TcpLeg implements Pollable {
   readonly fd: number;
@@ -75,7 +75,12 @@ export class TcpLeg implements Pollable {
     this.#owner = owner;
     this.#connecting = connecting;
     this.#libc.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ON, 4);
-    reactor.add(this, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    try {
+      reactor.add(this, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   get open(): boolean {
@@ -102,6 +107,8 @@ export class TcpLeg implements Pollable {
       if (reason === EINPROGRESS || (reason === 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) === 0)) return;
       if (reason !== 0) return this.#fail(reason);
       this.#connecting = false;
+      // FIN asked for while there was no connection to send it on. With bytes pending it follows them, in #drain.
+      if (this.#finWanted && this.pendingBytes === 0) this.#libc.shutdown(this.fd, SHUT_WR);
       this.#owner.onLegConnected(this);
       if (!this.#open) return;
     } else if ((events & EPOLLERR) !== 0) {

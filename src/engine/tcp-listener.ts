@@ -4,8 +4,6 @@ import {
   EAGAIN,
   ECONNABORTED,
   EINTR,
-  EMFILE,
-  ENFILE,
   EPOLLIN,
   errno,
   type Libc,
@@ -24,7 +22,7 @@ export interface ConnectionAcceptor {
 }
 
 const ACCEPTS_PER_TURN = 64;
-/** How long not to accept once descriptors have run out: a level-triggered listener would spin. */
+/** How long not to accept once descriptors or memory have run out. */
 const PAUSE_MS = 100;
 
 /** A listening socket in the reactor. Owns its descriptor. */
@@ -56,13 +54,15 @@ export class TcpListener implements Pollable {
       }
       const reason = errno();
       if (reason === EINTR || reason === ECONNABORTED) continue;
-      if (reason === EMFILE || reason === ENFILE) {
-        this.#reactor.modify(this, 0);
-        this.#reactor.timers(PAUSE_MS).arm(this.#pause, this.#reactor.nowMs);
-      }
-      if (reason !== EAGAIN) continue;
+      if (reason !== EAGAIN) this.#rest();
       return;
     }
+  }
+
+  /** EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog, and epoll would announce it again at once. */
+  #rest(): void {
+    this.#reactor.modify(this, 0);
+    this.#reactor.timers(PAUSE_MS).arm(this.#pause, this.#reactor.nowMs);
   }
 
   /** Stops listening; connections accepted before stay. */

@@ -1,3 +1,4 @@
+import { libc } from '../system/index.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import type { PipePool } from './pipe-pool.ts';
 import type { Deferred, Reactor } from './reactor.ts';
@@ -15,7 +16,7 @@ export interface TcpRelayInit {
   readonly reactor: Reactor;
   readonly memory: EngineMemory;
   readonly pipes: PipePool;
-  /** Accepted from the client; the relay's from here on. */
+  /** Accepted from the client; the relay's from here on, which closes both descriptors where its constructor throws. */
   readonly downstreamFd: number;
   /** Connecting to the target; the relay's from here on. */
   readonly upstreamFd: number;
@@ -40,8 +41,18 @@ export class TcpRelay implements LegOwner, Deferred {
     const { reactor, memory, pipes } = init;
     this.#reactor = reactor;
     this.#observer = init.observer;
-    this.#downstream = new TcpLeg(reactor, memory, init.downstreamFd, this, false);
-    this.#upstream = new TcpLeg(reactor, memory, init.upstreamFd, this, true);
+    try {
+      this.#downstream = new TcpLeg(reactor, memory, init.downstreamFd, this, false);
+    } catch (error) {
+      libc().close(init.upstreamFd);
+      throw error;
+    }
+    try {
+      this.#upstream = new TcpLeg(reactor, memory, init.upstreamFd, this, true);
+    } catch (error) {
+      this.#downstream.close();
+      throw error;
+    }
     this.#upwards = new RelayDirection(this.#downstream, this.#upstream, memory, pipes);
     this.#downwards = new RelayDirection(this.#upstream, this.#downstream, memory, pipes);
     reactor.timers(init.connectMs ?? 10_000).arm(this.#deadline, reactor.nowMs);

@@ -1,10 +1,12 @@
 import {
   type Address,
+  ERR_LIB_PEM,
   type NativeCallback,
   NativeMemory,
   nativeCallback,
   type OpenSsl,
   openssl,
+  PEM_R_NO_START_LINE,
   SSL_CTRL_CHAIN_CERT,
   SSL_CTRL_MODE,
   SSL_CTRL_SET_GROUPS_LIST,
@@ -114,8 +116,8 @@ export class TlsContext {
         throw refused('rootsPem', opensslReason());
     });
     withPem(ssl, credentials.keyPem, (bio) => {
-      const key = ssl.PEM_read_bio_PrivateKey(bio, 0, 0, 0);
-      if (key === 0) throw refused('keyPem', 'not a private key in PEM');
+      const key = ssl.PEM_read_bio_PrivateKey(bio, 0, 0, noPassphrase());
+      if (key === 0) throw refused('keyPem', 'not an unencrypted private key in PEM');
       const taken = ssl.SSL_CTX_use_PrivateKey(ctx, key);
       ssl.EVP_PKEY_free(key);
       if (taken !== 1 || ssl.SSL_CTX_check_private_key(ctx) !== 1)
@@ -160,7 +162,9 @@ function selectAlpn(_connection: Address, out: Address, outLength: Address, list
 function eachCertificate(ssl: OpenSsl, pem: string, field: keyof TlsCredentials, use: (x509: Address) => void): void {
   let count = 0;
   withPem(ssl, pem, (bio) => {
-    for (let x509 = ssl.PEM_read_bio_X509(bio, 0, 0, 0); x509 !== 0; x509 = ssl.PEM_read_bio_X509(bio, 0, 0, 0)) {
+    ssl.ERR_clear_error();
+    const read = () => ssl.PEM_read_bio_X509(bio, 0, 0, noPassphrase());
+    for (let x509 = read(); x509 !== 0; x509 = read()) {
       try {
         use(x509);
       } finally {
@@ -168,13 +172,30 @@ function eachCertificate(ssl: OpenSsl, pem: string, field: keyof TlsCredentials,
       }
       count++;
     }
+    // A chain that breaks off in the middle must not pass for a shorter one.
+    if (!endOfPem(ssl.ERR_get_error())) throw refused(field, `certificate ${count + 1} does not parse`);
   });
   if (count === 0) throw refused(field, 'holds no certificate in PEM');
 }
 
+/** How reading PEM ends when everything has been read: ERR_GET_LIB and ERR_GET_REASON of <openssl/err.h>. */
+function endOfPem(error: number): boolean {
+  return ((error >>> 23) & 0xff) === ERR_LIB_PEM && (error & 0x7fffff) === PEM_R_NO_START_LINE;
+}
+
+let empty: NativeMemory | undefined;
+
+/** An empty C string, for a passphrase: instead of none, for which OpenSSL would ask the terminal. */
+function noPassphrase(): Address {
+  empty ??= new NativeMemory(128);
+  return empty.address;
+}
+
 function withPem(ssl: OpenSsl, pem: string, read: (bio: Address) => void): void {
-  const data = Buffer.from(pem, 'utf8');
-  const bio = ssl.BIO_new_mem_buf(data, data.length);
+  // A NUL behind it, since an empty buffer has no address.
+  const data = Buffer.alloc(Buffer.byteLength(pem, 'utf8') + 1);
+  data.write(pem, 'utf8');
+  const bio = ssl.BIO_new_mem_buf(data, data.length - 1);
   try {
     read(bio);
   } finally {

@@ -2,6 +2,7 @@ import {
   type Address,
   EAGAIN,
   errno,
+  errnoName,
   type Libc,
   libc,
   MSG_NOSIGNAL,
@@ -54,6 +55,11 @@ export class TlsLeg {
   #ringOut: Address = 0;
   #failure: string | undefined;
   #established = false;
+  /** True inside SSL_do_handshake, which calls the verifier: nothing may be freed under it. */
+  #shakingHands = false;
+  #closeAsked = false;
+  /** The end that {@link read} met behind bytes that it gave first. */
+  #end: typeof TLS_EOF | typeof TLS_FAILED | undefined;
   /** After {@link read}: true when OpenSSL holds nothing more, so that only the socket can bring more. */
   drained = true;
 
@@ -86,7 +92,12 @@ export class TlsLeg {
 
   /** The peer as the verifier named it; undefined before {@link established}. */
   get peerIdentity(): string | undefined {
-    return this.#verdict.identity;
+    return this.#established ? this.#verdict.identity : undefined;
+  }
+
+  /** True while the verifier is asked: {@link close} then takes effect when it has answered, and the descriptor must stay open too. */
+  get busy(): boolean {
+    return this.#shakingHands;
   }
 
   /** Why the last call gave {@link TLS_FAILED}, for a person. */
@@ -94,8 +105,9 @@ export class TlsLeg {
     return this.#failure ?? 'no failure';
   }
 
-  /** `TLSv1.3 TLS_AES_128_GCM_SHA256 X25519`. Only after the handshake. */
+  /** `TLSv1.3 TLS_AES_128_GCM_SHA256 X25519`; empty before the handshake and after {@link close}. */
   describe(): string {
+    if (this.#connection === 0 || !this.#established) return '';
     const ssl = this.#ssl;
     const cipher = ssl.SSL_CIPHER_get_name(ssl.SSL_get_current_cipher(this.#connection));
     const group = ssl.SSL_group_to_name(
@@ -107,10 +119,17 @@ export class TlsLeg {
 
   /** One step. {@link TLS_DONE} once the peer's certificate is checked and both sides finished; nothing of it was read before. */
   handshake(): typeof TLS_AGAIN | typeof TLS_DONE | typeof TLS_FAILED {
+    if (this.#connection === 0) return TLS_FAILED;
     const ssl = this.#ssl;
     judgeNextPeerBy(this.#verifier, this.#verdict);
     ssl.ERR_clear_error();
+    this.#shakingHands = true;
     const result = ssl.SSL_do_handshake(this.#connection);
+    this.#shakingHands = false;
+    if (this.#closeAsked) {
+      this.close();
+      return this.#fail('closed during the handshake');
+    }
     if (result === 1) {
       if (this.#verdict.identity === undefined) return this.#fail('the peer showed no certificate');
       this.#established = true;
@@ -133,6 +152,7 @@ export class TlsLeg {
    */
   read(to: Address, length: number): number {
     if (this.#connection === 0) return TLS_FAILED;
+    if (this.#end !== undefined) return this.#end;
     const ssl = this.#ssl;
     ssl.ERR_clear_error();
     this.drained = true;
@@ -140,7 +160,14 @@ export class TlsLeg {
     // A record holds at most 16 KiB, and SSL_read gives one at a time.
     while (length - total >= 16384) {
       const count = ssl.SSL_read(this.#connection, to + total, length - total);
-      if (count <= 0) return total > 0 ? total : this.#readEnd(count);
+      if (count <= 0) {
+        const end = this.#readEnd(count);
+        if (total === 0 || end === TLS_AGAIN) return total || end;
+        // The bytes first; what ended the session was read off the socket with them, and nothing would announce it again.
+        this.#end = end;
+        this.drained = false;
+        return total;
+      }
       total += count;
       // A short record with nothing behind it: the socket is drained, as far as can be known without another system call.
       if (count < 16384 && ssl.SSL_has_pending(this.#connection) === 0) return total;
@@ -151,6 +178,7 @@ export class TlsLeg {
 
   /** Bytes of ciphertext that still fit; a frame of `n` bytes needs {@link tlsBytes}`(n)`. */
   room(): number {
+    if (this.#connection === 0) return 0;
     return this.#ssl.BIO_ctrl_get_write_guarantee(this.#ringIn);
   }
 
@@ -160,9 +188,8 @@ export class TlsLeg {
     this.#ssl.ERR_clear_error();
     const count = this.#ssl.SSL_write(this.#connection, from, length);
     if (count === length) return true;
-    this.#fail(
-      count > 0 ? 'the output ring is full' : this.#describeError(this.#ssl.SSL_get_error(this.#connection, count)),
-    );
+    const reason = this.#ssl.SSL_get_error(this.#connection, count);
+    this.#fail(reason === SSL_ERROR_WANT_WRITE ? 'the peer does not read' : this.#describeError(reason));
     return false;
   }
 
@@ -177,7 +204,7 @@ export class TlsLeg {
       const sent = this.#libc.send(this.#fd, from, length, MSG_NOSIGNAL);
       if (sent < 0) {
         const reason = errno();
-        return reason === EAGAIN ? TLS_AGAIN : this.#fail(`send: errno ${reason}`);
+        return reason === EAGAIN ? TLS_AGAIN : this.#fail(`send: ${errnoName(reason)}`);
       }
       this.#ssl.BIO_nread(this.#ringOut, at.address, sent);
     }
@@ -186,6 +213,10 @@ export class TlsLeg {
   /** Frees everything of OpenSSL's; an established session says close_notify first, as far as the socket takes it. */
   close(): void {
     if (this.#connection === 0) return;
+    if (this.#shakingHands) {
+      this.#closeAsked = true;
+      return;
+    }
     if (this.#established && this.#failure === undefined) {
       this.#ssl.ERR_clear_error();
       this.#ssl.SSL_shutdown(this.#connection);
@@ -209,7 +240,7 @@ export class TlsLeg {
   #describeError(reason: number): string {
     if (reason !== SSL_ERROR_SYSCALL) return opensslReason();
     const code = errno();
-    return code === 0 ? 'the peer closed the connection' : `errno ${code}`;
+    return code === 0 ? 'the peer closed the connection' : errnoName(code);
   }
 
   #fail(failure: string): typeof TLS_FAILED {

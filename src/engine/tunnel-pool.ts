@@ -1,4 +1,5 @@
 import type { HeaderField, Http2Options } from '../http2/index.ts';
+import { messageOf } from './engine-error.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import { HboneTunnel, type TunnelLimits, type TunnelOwner } from './hbone-tunnel.ts';
 import type { PeerVerifier } from './peer-verification.ts';
@@ -37,10 +38,15 @@ interface Waiting {
 
 /** All tunnels of one key. */
 class Entry {
-  readonly route: TunnelRoute;
+  /** The latest of this key: after a rotation, the one with the new certificate. */
+  route: TunnelRoute;
+  /** Those that stand, and may take streams. */
   readonly tunnels: HboneTunnel[] = [];
   readonly waiting: Waiting[] = [];
-  /** At most one is on its way: a burst of connections must not become a burst of handshakes. */
+  /**
+   * At most one is on its way: a burst of connections must not become a burst of handshakes. On its way until the peer's
+   * SETTINGS say how many streams it takes; from TLS on it is among {@link tunnels} too.
+   */
   dialling: HboneTunnel | undefined;
 
   constructor(route: TunnelRoute) {
@@ -54,6 +60,7 @@ export class TunnelPool implements TunnelOwner {
   readonly #memory: EngineMemory;
   readonly #options: TunnelPoolOptions;
   readonly #maxStreams: number;
+  readonly #maxWaiting: number;
   readonly #entries = new Map<string, Entry>();
   readonly #entryOf = new Map<HboneTunnel, Entry>();
   readonly #idle = new Map<HboneTunnel, Timer>();
@@ -64,6 +71,7 @@ export class TunnelPool implements TunnelOwner {
     this.#memory = memory;
     this.#options = options;
     this.#maxStreams = options.maxStreamsPerTunnel ?? 100;
+    this.#maxWaiting = options.maxWaiting ?? 10_000;
   }
 
   get tunnelCount(): number {
@@ -72,19 +80,23 @@ export class TunnelPool implements TunnelOwner {
 
   /** Sends `stream` through a tunnel of this route, now or when one stands. It ends by itself when none can be had. */
   open(route: TunnelRoute, stream: TunnelStream, authority: string, headers: readonly HeaderField[]): void {
+    if (stream.closed) return;
     if (this.#closed) return stream.abort('the pool is closed');
     let entry = this.#entries.get(route.key);
     if (entry === undefined) {
       entry = new Entry(route);
       this.#entries.set(route.key, entry);
     }
-    const tunnel = this.#tunnelWithRoom(entry);
-    if (tunnel !== undefined && entry.waiting.length === 0) return tunnel.open(stream, authority, headers);
-    if (entry.waiting.length >= (this.#options.maxWaiting ?? 10_000)) {
+    entry.route = route;
+    const tunnel = entry.waiting.length === 0 ? this.#tunnelWithRoom(entry) : undefined;
+    if (tunnel !== undefined) return start(tunnel, { stream, authority, headers });
+    if (entry.waiting.length >= this.#maxWaiting) forgetClosed(entry.waiting);
+    if (entry.waiting.length >= this.#maxWaiting) {
+      this.#forgetUnused(entry);
       return stream.abort('too many connections wait for a tunnel');
     }
     entry.waiting.push({ stream, authority, headers });
-    this.#serve(entry, route);
+    this.#serve(entry);
   }
 
   /** Asks every peer for no more streams; tunnels close when their last stream ends. */
@@ -102,9 +114,10 @@ export class TunnelPool implements TunnelOwner {
   onTunnelReady(tunnel: HboneTunnel): void {
     const entry = this.#entryOf.get(tunnel);
     if (entry === undefined) return;
-    entry.dialling = undefined;
     entry.tunnels.push(tunnel);
-    this.#serve(entry, entry.route);
+    this.#serve(entry);
+    // Whoever it was dialled for may be gone.
+    this.#watchIdle(tunnel);
   }
 
   onTunnelRequest(): void {
@@ -114,8 +127,9 @@ export class TunnelPool implements TunnelOwner {
   onTunnelCapacity(tunnel: HboneTunnel): void {
     const entry = this.#entryOf.get(tunnel);
     if (entry === undefined) return;
-    if (entry.waiting.length > 0) this.#serve(entry, entry.route);
-    if (tunnel.streamCount === 0) this.#startIdle(tunnel);
+    if (entry.dialling === tunnel && tunnel.state === 'open') entry.dialling = undefined;
+    if (entry.waiting.length > 0) this.#serve(entry);
+    this.#watchIdle(tunnel);
   }
 
   onTunnelClosed(tunnel: HboneTunnel, failure: string | undefined): void {
@@ -124,16 +138,15 @@ export class TunnelPool implements TunnelOwner {
     this.#entryOf.delete(tunnel);
     this.#idle.get(tunnel)?.disarm();
     this.#idle.delete(tunnel);
+    const index = entry.tunnels.indexOf(tunnel);
+    if (index >= 0) entry.tunnels.splice(index, 1);
     if (entry.dialling === tunnel) {
       entry.dialling = undefined;
       // Whoever waited for this dial gets its reason; a retry is the application's to make.
-      for (const { stream } of entry.waiting.splice(0)) stream.abort(failure ?? 'no tunnel');
-    } else {
-      const index = entry.tunnels.indexOf(tunnel);
-      if (index >= 0) entry.tunnels.splice(index, 1);
+      abortAll(entry.waiting, failure ?? 'no tunnel');
     }
-    if (entry.waiting.length > 0) this.#serve(entry, entry.route);
-    else if (entry.tunnels.length === 0 && entry.dialling === undefined) this.#entries.delete(entry.route.key);
+    if (entry.waiting.length > 0) this.#serve(entry);
+    this.#forgetUnused(entry);
   }
 
   #tunnelWithRoom(entry: Entry): HboneTunnel | undefined {
@@ -147,7 +160,7 @@ export class TunnelPool implements TunnelOwner {
     return tunnel.canOpen && tunnel.streamCount < most;
   }
 
-  #serve(entry: Entry, route: TunnelRoute): void {
+  #serve(entry: Entry): void {
     while (entry.waiting.length > 0) {
       if (entry.waiting[0]!.stream.closed) {
         entry.waiting.shift();
@@ -155,16 +168,14 @@ export class TunnelPool implements TunnelOwner {
       }
       const tunnel = this.#tunnelWithRoom(entry);
       if (tunnel === undefined) break;
-      const { stream, authority, headers } = entry.waiting.shift()!;
-      tunnel.open(stream, authority, headers);
+      start(tunnel, entry.waiting.shift()!);
     }
-    if (entry.waiting.length === 0 || entry.dialling !== undefined) return;
-    // One that has not said its limit yet may have room in a moment.
-    if (entry.tunnels.some((tunnel) => tunnel.state === 'greeting')) return;
-    this.#dial(entry, route);
+    if (entry.waiting.length > 0 && entry.dialling === undefined) this.#dial(entry);
   }
 
-  #dial(entry: Entry, route: TunnelRoute): void {
+  #dial(entry: Entry): void {
+    if (this.#closed) return abortAll(entry.waiting, 'the pool is closed');
+    const { route } = entry;
     try {
       const tunnel = new HboneTunnel({
         reactor: this.#reactor,
@@ -180,13 +191,18 @@ export class TunnelPool implements TunnelOwner {
       entry.dialling = tunnel;
       this.#entryOf.set(tunnel, entry);
     } catch (error) {
-      const failure = error instanceof Error ? error.message : String(error);
-      for (const { stream } of entry.waiting.splice(0)) stream.abort(failure);
-      if (entry.tunnels.length === 0) this.#entries.delete(entry.route.key);
+      abortAll(entry.waiting, messageOf(error));
+      this.#forgetUnused(entry);
     }
   }
 
-  #startIdle(tunnel: HboneTunnel): void {
+  #forgetUnused(entry: Entry): void {
+    if (entry.waiting.length > 0 || entry.tunnels.length > 0 || entry.dialling !== undefined) return;
+    if (this.#entries.get(entry.route.key) === entry) this.#entries.delete(entry.route.key);
+  }
+
+  #watchIdle(tunnel: HboneTunnel): void {
+    if (tunnel.streamCount > 0 || tunnel.closed) return;
     let timer = this.#idle.get(tunnel);
     if (timer === undefined) {
       timer = new Timer({
@@ -198,4 +214,23 @@ export class TunnelPool implements TunnelOwner {
     }
     this.#reactor.timers(this.#options.idleMs ?? 300_000).arm(timer, this.#reactor.nowMs);
   }
+}
+
+function start(tunnel: HboneTunnel, { stream, authority, headers }: Waiting): void {
+  try {
+    tunnel.open(stream, authority, headers);
+  } catch (error) {
+    // Headers that the peer does not take, say: this one's trouble, and nobody else's.
+    stream.abort(messageOf(error));
+  }
+}
+
+function abortAll(waiting: Waiting[], failure: string): void {
+  for (const { stream } of waiting.splice(0)) stream.abort(failure);
+}
+
+/** Connections whose application has gone away while they waited. */
+function forgetClosed(waiting: Waiting[]): void {
+  const live = waiting.filter(({ stream }) => !stream.closed);
+  waiting.splice(0, waiting.length, ...live);
 }

@@ -1,4 +1,5 @@
 import { ErrorCode, FRAME_HEADER_BYTES, type Http2Stream } from '../http2/index.ts';
+import { messageOf } from './engine-error.ts';
 import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
 import type { HboneTunnel } from './hbone-tunnel.ts';
 import type { Deferred, Reactor } from './reactor.ts';
@@ -87,9 +88,16 @@ export class TunnelStream implements LegOwner, Deferred {
     return this.#stream?.id ?? 0;
   }
 
-  /** Takes the TCP side over: an accepted descriptor, or one whose connect is under way. */
+  /**
+   * Takes the TCP side over: an accepted descriptor, or one whose connect is under way. A server calls this, or
+   * {@link refuse}, before it returns from `onTunnelRequest`; once the stream is closed, the descriptor is closed too.
+   */
   attach(fd: number, connecting: boolean): void {
-    this.#leg = new TcpLeg(this.#reactor, this.#memory, fd, this, connecting);
+    const leg = new TcpLeg(this.#reactor, this.#memory, fd, this, connecting);
+    if (this.#closed) return leg.abort();
+    this.#leg = leg;
+    // The request may have ended the peer's direction already.
+    if (this.#streamEnded) leg.finish();
     const limit = connecting ? this.#limits.connectMs : this.#limits.answerMs;
     this.#reactor.timers(limit).arm(this.#deadline, this.#reactor.nowMs);
   }
@@ -103,7 +111,12 @@ export class TunnelStream implements LegOwner, Deferred {
   /** Server: answers 200 and lets the bytes flow. */
   accept(headers: readonly (readonly [string, string])[]): void {
     if (this.#closed || this.#tunnel === undefined || this.#stream === undefined) return;
-    this.#tunnel.http2.respond(this.#stream, 200, headers, false);
+    try {
+      this.#tunnel.http2.respond(this.#stream, 200, headers, false);
+    } catch (error) {
+      // A peer that takes hardly any header (SETTINGS_MAX_HEADER_LIST_SIZE) harms its own stream only.
+      return this.abort(messageOf(error));
+    }
     this.#tunnel.flushLater();
     this.#join();
   }
@@ -111,7 +124,12 @@ export class TunnelStream implements LegOwner, Deferred {
   /** Server: answers with an error status and ends. */
   refuse(status: number, failure: string): void {
     if (this.#closed || this.#tunnel === undefined || this.#stream === undefined) return;
-    this.#tunnel.http2.respond(this.#stream, status, [], true);
+    try {
+      this.#tunnel.http2.respond(this.#stream, status, [], true);
+    } catch {
+      // It takes no header at all, or has its answer: the reset says what can be said.
+      return this.abort(failure);
+    }
     // RFC 9113 section 8.1: an early answer, then RST_STREAM(NO_ERROR) tells the client to stop sending.
     this.#resetStream(ErrorCode.NO_ERROR);
     this.#close(failure, true);
@@ -140,7 +158,8 @@ export class TunnelStream implements LegOwner, Deferred {
     const leg = this.#leg;
     const length = end - start;
     const tunnel = this.#tunnel;
-    if (this.#closed || leg === undefined || tunnel === undefined || this.#stream === undefined) return;
+    if (this.#closed || tunnel === undefined || this.#stream === undefined) return;
+    if (leg === undefined) return this.abort('bytes came for a stream without a TCP side');
     this.bytesFromTunnel += length;
     const sent = leg.write(buffer, tunnel.addressOf(buffer), start, end);
     if (sent > 0) tunnel.http2.consume(this.#stream, sent);
@@ -164,8 +183,9 @@ export class TunnelStream implements LegOwner, Deferred {
     this.#close(`stream reset by peer: ${code}`, true);
   }
 
-  /** The tunnel broke. */
+  /** The tunnel broke, or has ended. What both sides have finished is complete, and what is left of it goes out to the TCP side. */
   onTunnelLost(failure: string): void {
+    if (this.#legEnded && this.#streamEnded) return;
     this.#close(failure, true);
   }
 

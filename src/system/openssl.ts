@@ -61,10 +61,11 @@ function bind() {
       'uintptr_t BIO_new_mem_buf(const void*, int)',
     ),
     BIO_free: native<(bio: Address) => number>('int BIO_free(uintptr_t)'),
-    PEM_read_bio_X509: native<(bio: Address, x: 0, callback: 0, argument: 0) => Address>(
+    PEM_read_bio_X509: native<(bio: Address, x: 0, callback: 0, passphrase: Address) => Address>(
       'uintptr_t PEM_read_bio_X509(uintptr_t, uintptr_t, uintptr_t, uintptr_t)',
     ),
-    PEM_read_bio_PrivateKey: native<(bio: Address, x: 0, callback: 0, argument: 0) => Address>(
+    /** Without callback and passphrase (a C string), OpenSSL would ask the terminal for one. */
+    PEM_read_bio_PrivateKey: native<(bio: Address, x: 0, callback: 0, passphrase: Address) => Address>(
       'uintptr_t PEM_read_bio_PrivateKey(uintptr_t, uintptr_t, uintptr_t, uintptr_t)',
     ),
     X509_free: native<(x509: Address) => void>('void X509_free(uintptr_t)'),
@@ -162,6 +163,9 @@ export const SSL_TLSEXT_ERR_OK = 0;
 export const SSL_TLSEXT_ERR_ALERT_FATAL = 2;
 export const TLS1_2_VERSION = 0x0303;
 export const TLS1_3_VERSION = 0x0304;
+// <openssl/err.h>, <openssl/pemerr.h>
+export const ERR_LIB_PEM = 9;
+export const PEM_R_NO_START_LINE = 108;
 // <openssl/x509_vfy.h>
 export const X509_V_OK = 0;
 export const X509_V_ERR_APPLICATION_VERIFICATION = 50;
