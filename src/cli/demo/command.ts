@@ -1,0 +1,179 @@
+import { parseArgs } from 'node:util';
+import { AmbientError } from '../../errors/index.ts';
+import { DEFAULT_PREFIX, type LabDescription, twoNodes } from '../../lab/index.ts';
+import { UsageError } from '../usage-error.ts';
+import { bringDown, findRemains, type Remains } from './down.ts';
+import { lookAroundText } from './look-around.ts';
+import { type DemoReport, scenarioText, summaryText } from './report.ts';
+import { DemoMesh } from './run.ts';
+import type { Scenario } from './scenario.ts';
+import { scenarios as allScenarios } from './scenarios/index.ts';
+import { stateDirectoryPath } from './state-directory.ts';
+
+const HELP = `Usage: ambient demo [options]
+
+Builds a mesh of two nodes in network namespaces, sends requests along every path, and shows hop by hop what the
+kernel and the wire say of them. Needs root, Linux and nothing else; removes everything at the end.
+
+Options:
+  --scenario NAME  only this one; may be given several times:
+                   ${allScenarios.map(({ name }) => name).join(', ')}
+  --json           one JSON document on standard output
+  --keep           leave the mesh running, and say how to look around
+  --down           remove what a kept or killed run left
+  --prefix NAME    what the names of the namespaces begin with (default: ${DEFAULT_PREFIX}), for a second mesh beside the first
+  --help           this text
+`;
+
+const SIGNAL_EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** Somebody asked the demo to end. */
+class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+  readonly exitCode: number;
+
+  constructor(signal: keyof typeof SIGNAL_EXIT_CODES) {
+    super(`ended by ${signal}`);
+    this.exitCode = SIGNAL_EXIT_CODES[signal];
+  }
+}
+
+/**
+ * `ambient demo`. Results on standard output, progress on standard error.
+ *
+ * @returns the exit code: 0 where every scenario passed, 1 where one did not, 130 and the like after a signal
+ * @throws {UsageError} exit code 2
+ */
+export async function demoCommand(args: string[]): Promise<number> {
+  const options = parseOptions(args);
+  if (options.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const description = twoNodes(options.prefix);
+  if (process.getuid?.() !== 0) {
+    throw new UsageError('ambient demo makes network namespaces, which only root may: run it again with sudo');
+  }
+  const remains = findRemains(options.prefix, description);
+  if (options.down) return down(remains, description);
+  if (remains !== undefined) throw new UsageError(remainsText(remains, options.prefix));
+  return runDemo(options, description);
+}
+
+interface DemoOptions {
+  readonly help: boolean;
+  readonly json: boolean;
+  readonly keep: boolean;
+  readonly down: boolean;
+  readonly prefix: string;
+  readonly scenarios: readonly Scenario[];
+}
+
+function parseOptions(args: string[]): DemoOptions {
+  const { values } = parseArgs({
+    args,
+    options: {
+      help: { type: 'boolean', short: 'h', default: false },
+      json: { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
+      down: { type: 'boolean', default: false },
+      prefix: { type: 'string', default: DEFAULT_PREFIX },
+      scenario: { type: 'string', multiple: true, default: [] },
+    },
+  });
+  const { help, json, keep, down, prefix, scenario } = values;
+  if (!/^[a-z][a-z0-9-]{0,30}-$/.test(prefix)) {
+    throw new UsageError(`--prefix ${JSON.stringify(prefix)} is not a letter, then a-z, 0-9 and -, with - at the end`);
+  }
+  if (down && (keep || json || scenario.length > 0)) throw new UsageError('--down goes with no option but --prefix');
+  const known = allScenarios.map(({ name }) => name);
+  const unknown = scenario.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new UsageError(`there is no scenario ${JSON.stringify(unknown)}: it is one of ${known.join(', ')}`);
+  }
+  const scenarios = scenario.length === 0 ? allScenarios : allScenarios.filter(({ name }) => scenario.includes(name));
+  return { help, json, keep, down, prefix, scenarios };
+}
+
+function remainsText({ kind }: Remains, prefix: string): string {
+  const down = prefix === DEFAULT_PREFIX ? 'ambient demo --down' : `ambient demo --down --prefix ${prefix}`;
+  const what = {
+    running: 'a demo is running already: wait for it, or end it',
+    kept: 'a kept mesh is running already: remove it',
+    killed: 'a killed run has left something behind: remove it',
+  }[kind];
+  return `${what} with \`${down}\``;
+}
+
+async function down(remains: Remains | undefined, description: LabDescription): Promise<number> {
+  if (remains === undefined) {
+    process.stdout.write('nothing to remove\n');
+    return 0;
+  }
+  const { processes, namespaces } = await bringDown(remains, description);
+  const count = (number: number, what: string) => `${number} ${what}${number === 1 ? '' : 's'}`;
+  const directory = remains.hasDirectory ? `, ${remains.directory}` : '';
+  const removed = `${count(processes.length, 'process').replace('processs', 'processes')}, ${count(namespaces.length, 'namespace')}${directory}`;
+  process.stdout.write(`removed ${removed}\n`);
+  return 0;
+}
+
+async function runDemo(options: DemoOptions, description: LabDescription): Promise<number> {
+  const started = performance.now();
+  const seconds = () => `${((performance.now() - started) / 1000).toFixed(2).padStart(5)} s`;
+  const abort = new AbortController();
+  const { signal } = abort;
+  const onSignal = (name: NodeJS.Signals) => abort.abort(new Interrupted(name as keyof typeof SIGNAL_EXIT_CODES));
+  for (const name of Object.keys(SIGNAL_EXIT_CODES)) process.on(name, onSignal);
+  // A reader that is gone (`| head`) ends the run like Ctrl-C.
+  process.stdout.on('error', () => abort.abort(new Interrupted('SIGHUP')));
+  process.stderr.on('error', () => {});
+  const onProgress = (step: string) => void process.stderr.write(`${seconds()}  ${step}\n`);
+  let mesh: DemoMesh | undefined;
+  try {
+    mesh = await DemoMesh.build(description, stateDirectoryPath(options.prefix), {
+      signal,
+      onProgress,
+      onUnexpectedEnd: (error) => abort.abort(error),
+    });
+    onProgress('scenarios');
+    if (!options.json) process.stderr.write('\n');
+    const results = await mesh.run(options.scenarios, signal, (result) => {
+      if (options.json) onProgress(`${result.name}: ${result.pass ? 'pass' : 'FAIL'}`);
+      else process.stdout.write(scenarioText(result));
+    });
+    signal.throwIfAborted();
+    if (options.keep) mesh.leave();
+    else await mesh.close();
+    const pass = results.every((result) => result.pass);
+    const elapsedMs = performance.now() - started;
+    const report: DemoReport = { pass, scenarios: results, elapsedMs, kept: options.keep };
+    if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+    else process.stdout.write(summaryText(report));
+    if (options.keep) {
+      (options.json ? process.stderr : process.stdout).write(`\n${lookAroundText(description, options.prefix)}`);
+    }
+    return pass ? 0 : 1;
+  } catch (error) {
+    await mesh?.close();
+    if (error instanceof Interrupted) {
+      process.stderr.write(`ambient demo: ${error.message}, everything is removed\n`);
+      return error.exitCode;
+    }
+    if (hasCode(error, 'EPERM')) {
+      throw new UsageError(
+        'ambient demo needs CAP_SYS_ADMIN and CAP_NET_ADMIN, which this root does not have: in a container, run it with --privileged',
+      );
+    }
+    throw error;
+  } finally {
+    for (const name of Object.keys(SIGNAL_EXIT_CODES)) process.off(name, onSignal);
+  }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    if (AmbientError.is(at) && at.code === code) return true;
+  }
+  return false;
+}

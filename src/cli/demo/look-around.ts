@@ -1,0 +1,25 @@
+import { type LabDescription, namespaceName } from '../../lab/index.ts';
+import { stateDirectoryPath } from './state-directory.ts';
+
+/** What to type in a mesh that was left running. Needs curl, tcpdump, nft and ip, which the mesh itself does not. */
+export function lookAroundText(description: LabDescription, prefix: string): string {
+  const inside = (name: string) => `ip netns exec ${namespaceName(description, name)}`;
+  const service = description.services[0]!;
+  const directory = stateDirectoryPath(prefix);
+  const down = prefix === 'ambient-' ? 'ambient demo --down' : `ambient demo --down --prefix ${prefix}`;
+  const lines: readonly (readonly [command: string, shows: string])[] = [
+    [`${inside('sleep')} curl http://${service.ip}/`, 'sleep to httpbin, by the ClusterIP'],
+    [`${inside('client2')} curl http://${service.ip}/`, 'denied by a policy'],
+    [`${inside('node-a')} tcpdump -ni eth0 -A port 15008`, 'the tunnel between the nodes'],
+    [`${inside('node-a')} nft list ruleset`, 'the rules of node-a, with counters'],
+    [`${inside('node-a')} ip rule`, 'which routing table for which mark'],
+    [`${inside('node-a')} ip route show table 101`, 'to the proxy'],
+    [`${inside('node-a')} conntrack -L`, 'connections and their marks (528 is 0x210)'],
+    [`tail -f ${directory}/ztunnel-a.log`, 'access log of a proxy'],
+    [`tail -f ${directory}/node-b.decisions.jsonl`, 'its decisions, with the policy that decided'],
+    [down, 'take everything away'],
+  ];
+  const width = Math.max(...lines.map(([command]) => command.length));
+  const shown = lines.map(([command, shows]) => `  ${command.padEnd(width)}  # ${shows}`);
+  return `The mesh is left running. As root:\n${shown.join('\n')}\n`;
+}

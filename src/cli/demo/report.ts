@@ -1,0 +1,34 @@
+import type { ScenarioResult } from './scenario.ts';
+
+/** The whole run, as `--json` prints it. */
+export interface DemoReport {
+  readonly pass: boolean;
+  readonly scenarios: readonly ScenarioResult[];
+  readonly elapsedMs: number;
+  /** Whether the mesh was left running. */
+  readonly kept: boolean;
+}
+
+/** One scenario for a person: hop by hop, what was seen, and where it was read. */
+export function scenarioText(result: ScenarioResult): string {
+  const { name, title, pass, checks } = result;
+  const lines = [`${name}: ${title}`];
+  const atWidth = Math.max(0, ...checks.map(({ at }) => at.length));
+  const whatWidth = Math.max(0, ...checks.map(({ what }) => what.length));
+  for (const check of checks) {
+    const mark = check.pass ? 'ok ' : 'NOT';
+    const found = check.expected === undefined ? check.found : `${check.found} (expected ${check.expected})`;
+    lines.push(`  ${mark} ${check.at.padEnd(atWidth)}  ${check.what.padEnd(whatWidth)}  ${found}  [${check.from}]`);
+  }
+  if ('failure' in result) lines.push(`  NOT ${result.failure}`);
+  lines.push(pass ? '  pass' : '  FAIL', '');
+  return `${lines.join('\n')}\n`;
+}
+
+/** The last line. */
+export function summaryText({ scenarios, elapsedMs }: DemoReport): string {
+  const passed = scenarios.filter(({ pass }) => pass).length;
+  const failed = scenarios.length - passed;
+  const verdict = failed === 0 ? `all ${passed} scenarios pass` : `${passed} scenarios pass, ${failed} FAIL`;
+  return `${verdict}, ${(elapsedMs / 1000).toFixed(1)} s\n`;
+}
