@@ -9,7 +9,7 @@ const pages = globSync('src/*/**/index.ts')
 /** What is started by path rather than imported. */
 const programs = [
   ['cli', 'src/cli/main.ts'],
-  ['engine-worker', 'src/engine/worker.ts'],
+  ['data-plane-worker', 'src/ztunnel/data-plane-worker.ts'],
 ].filter(([, file]) => existsSync(file!));
 
 export default defineConfig({

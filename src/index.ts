@@ -19,6 +19,7 @@ export const modules = [
   'http2',
   'identity',
   'ip',
+  'lab',
   'netlink',
   'netlink/conntrack',
   'netlink/nftables',
@@ -29,4 +30,5 @@ export const modules = [
   'socket',
   'system',
   'telemetry',
+  'ztunnel',
 ] as const;

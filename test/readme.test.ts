@@ -10,7 +10,8 @@ import { describeRequiring } from './support/require.ts';
  * a fence, an HTML comment may say what is needed: `<!-- needs root -->`, or `<!-- not run: why -->` (checked for types all the same).
  */
 const root = join(import.meta.dirname, '..');
-const folder = join(root, 'node_modules', '.cache', `ambient-kit-readme-${process.pid}`);
+// Not below node_modules, where Node strips no types.
+const folder = join(root, 'test', `.readme-${process.pid}`);
 const readme = existsSync(join(root, 'README.md')) ? readFileSync(join(root, 'README.md'), 'utf8') : '';
 const run = promisify(execFile);
 
