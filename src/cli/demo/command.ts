@@ -3,7 +3,7 @@ import { AmbientError } from '../../errors/index.ts';
 import { DEFAULT_PREFIX, type LabDescription, twoNodes } from '../../lab/index.ts';
 import { UsageError } from '../usage-error.ts';
 import { bringDown, findRemains, type Remains } from './down.ts';
-import { lookAroundText } from './look-around.ts';
+import { downCommand, lookAroundText } from './look-around.ts';
 import { type DemoReport, scenarioText, summaryText } from './report.ts';
 import { DemoMesh } from './run.ts';
 import type { Scenario } from './scenario.ts';
@@ -96,13 +96,12 @@ function parseOptions(args: string[]): DemoOptions {
 }
 
 function remainsText({ kind }: Remains, prefix: string): string {
-  const down = prefix === DEFAULT_PREFIX ? 'ambient demo --down' : `ambient demo --down --prefix ${prefix}`;
   const what = {
     running: 'a demo is running already: wait for it, or end it',
     kept: 'a kept mesh is running already: remove it',
     killed: 'a killed run has left something behind: remove it',
   }[kind];
-  return `${what} with \`${down}\``;
+  return `${what} with \`${downCommand(prefix)}\``;
 }
 
 async function down(remains: Remains | undefined, description: LabDescription): Promise<number> {
@@ -154,8 +153,10 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
       (options.json ? process.stderr : process.stdout).write(`\n${lookAroundText(description, options.prefix)}`);
     }
     return pass ? 0 : 1;
-  } catch (error) {
+  } catch (thrown) {
     await mesh?.close();
+    // Node's own timers and streams throw an AbortError that hides why.
+    const error: unknown = signal.aborted ? signal.reason : thrown;
     if (error instanceof Interrupted) {
       process.stderr.write(`ambient demo: ${error.message}, everything is removed\n`);
       return error.exitCode;

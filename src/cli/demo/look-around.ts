@@ -1,12 +1,17 @@
-import { type LabDescription, namespaceName } from '../../lab/index.ts';
+import { DEFAULT_PREFIX, type LabDescription, namespaceName } from '../../lab/index.ts';
 import { stateDirectoryPath } from './state-directory.ts';
+
+/** What takes a run away again, as whoever started it would type it. */
+export function downCommand(prefix: string): string {
+  const demo = process.env.npm_lifecycle_event === 'demo' ? 'npm run demo -- --down' : 'ambient demo --down';
+  return prefix === DEFAULT_PREFIX ? demo : `${demo} --prefix ${prefix}`;
+}
 
 /** What to type in a mesh that was left running. Needs curl, tcpdump, nft and ip, which the mesh itself does not. */
 export function lookAroundText(description: LabDescription, prefix: string): string {
   const inside = (name: string) => `ip netns exec ${namespaceName(description, name)}`;
   const service = description.services[0]!;
   const directory = stateDirectoryPath(prefix);
-  const down = prefix === 'ambient-' ? 'ambient demo --down' : `ambient demo --down --prefix ${prefix}`;
   const lines: readonly (readonly [command: string, shows: string])[] = [
     [`${inside('sleep')} curl http://${service.ip}/`, 'sleep to httpbin, by the ClusterIP'],
     [`${inside('client2')} curl http://${service.ip}/`, 'denied by a policy'],
@@ -17,7 +22,7 @@ export function lookAroundText(description: LabDescription, prefix: string): str
     [`${inside('node-a')} conntrack -L`, 'connections and their marks (528 is 0x210)'],
     [`tail -f ${directory}/ztunnel-a.log`, 'access log of a proxy'],
     [`tail -f ${directory}/node-b.decisions.jsonl`, 'its decisions, with the policy that decided'],
-    [down, 'take everything away'],
+    [downCommand(prefix), 'take everything away'],
   ];
   const width = Math.max(...lines.map(([command]) => command.length));
   const shown = lines.map(([command, shows]) => `  ${command.padEnd(width)}  # ${shows}`);

@@ -118,9 +118,14 @@ export function visitsBetween(before: Counters, after: Counters): RuleVisit[] {
   return visits;
 }
 
-/** How many packets of a node went through kube-proxy's translation of `service` between two readings. */
-export function clusterNatBetween(before: Counters, after: Counters, node: string, service: string): number {
-  const key = `${node} prerouting ${service}`;
+/** How many connections of a node kube-proxy sent on from `service` to its pod between two readings. */
+export function clusterNatBetween(
+  before: Counters,
+  after: Counters,
+  where: { readonly node: string; readonly hook: 'prerouting' | 'output' },
+  service: string,
+): number {
+  const key = `${where.node} ${where.hook} ${service}`;
   return (after.clusterNat.get(key) ?? 0) - (before.clusterNat.get(key) ?? 0);
 }
 

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { processFailure } from './demo-error.ts';
 import type { StateDirectory } from './state-directory.ts';
 
 /** How long a child may take to say that it is ready, and to end when it is asked to. */
@@ -51,14 +52,14 @@ export class DemoProcesses {
       closeSync(log);
     }
     const { pid } = child;
-    if (pid === undefined) throw new Error(`${name} could not be started from ${process.execPath}`);
+    if (pid === undefined) throw processFailure(`${name} could not be started from ${process.execPath}`);
     this.#state.record(name, pid);
     this.#running.set(name, child);
     child.once('exit', (code, signal) => {
       this.#running.delete(name);
       if (this.#isStopping) return;
       const how = signal === null ? `ended with code ${code}` : `was ended by ${signal}`;
-      this.#onUnexpectedEnd(new Error(`${name} ${how}: ${tail(logPath)}`));
+      this.#onUnexpectedEnd(processFailure(`${name} ${how}: ${tail(logPath)}`));
     });
     return { name, pid, logPath, ready: (signal) => waitReady(name, logPath, signal) };
   }
@@ -100,7 +101,7 @@ async function waitReady(name: string, logPath: string, signal: AbortSignal): Pr
   const deadline = performance.now() + READY_TIMEOUT_MS;
   while (!/\bready\s*$/m.test(readFileSync(logPath, 'utf8'))) {
     if (performance.now() > deadline) {
-      throw new Error(`${name} was not ready after ${READY_TIMEOUT_MS / 1000} s: ${tail(logPath)}`);
+      throw processFailure(`${name} was not ready after ${READY_TIMEOUT_MS / 1000} s: ${tail(logPath)}`);
     }
     await sleep(POLL_MS, undefined, { signal });
   }

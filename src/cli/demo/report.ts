@@ -9,6 +9,8 @@ export interface DemoReport {
   readonly kept: boolean;
 }
 
+const FOLD_WIDTH = 120;
+
 /** One scenario for a person: hop by hop, what was seen, and where it was read. */
 export function scenarioText(result: ScenarioResult): string {
   const { name, title, pass, checks } = result;
@@ -18,11 +20,17 @@ export function scenarioText(result: ScenarioResult): string {
   for (const check of checks) {
     const mark = check.pass ? 'ok ' : 'NOT';
     const found = check.expected === undefined ? check.found : `${check.found} (expected ${check.expected})`;
-    lines.push(`  ${mark} ${check.at.padEnd(atWidth)}  ${check.what.padEnd(whatWidth)}  ${found}  [${check.from}]`);
+    const start = `  ${mark} ${check.at.padEnd(atWidth)}  ${check.what.padEnd(whatWidth)}  `;
+    lines.push(`${start}${fold(found, start.length)}  [${check.from}]`);
   }
   if ('failure' in result) lines.push(`  NOT ${result.failure}`);
   lines.push(pass ? '  pass' : '  FAIL', '');
   return `${lines.join('\n')}\n`;
+}
+
+/** Long findings are lists: one item a line. */
+function fold(text: string, indent: number): string {
+  return text.length <= FOLD_WIDTH ? text : text.replaceAll('; ', `;\n${' '.repeat(indent)}`);
 }
 
 /** The last line. */

@@ -59,8 +59,8 @@ async function run({ lab, observer, link, decisions, signal }: ScenarioContext):
   checkAnswer(checks, CLIENT.name, answer, source);
   checkVisited(checks, visits, { node: 'node-a' }, 'prerouting-15', 'first packet gets mark 0x100');
   checkVisited(checks, visits, { node: 'node-a' }, 'nat-prerouting-1', 'keeps the ClusterIP');
-  const translated = clusterNatBetween(before, after, 'node-a', `${VIP}:${VIP_PORT}`);
-  checks.is('node-a', 'counters', 'packets that kube-proxy translated', translated, 0);
+  const translated = clusterNatBetween(before, after, { node: 'node-a', hook: 'prerouting' }, `${VIP}:${VIP_PORT}`);
+  checks.is('node-a', 'counters', 'connections that kube-proxy took', translated, 0);
   const toProxy = { table: 101, local: false, device: 'istioout', gateway: '192.168.127.2' };
   const asked = `mark 0x100: ${routeDecisionText(marked)}`;
   checks.is('node-a', 'routing', 'to the proxy', asked, `mark 0x100: ${routeDecisionText(toProxy)}`);

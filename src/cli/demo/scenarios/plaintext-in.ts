@@ -8,13 +8,13 @@ import {
   seenByApp,
 } from '../common-checks.ts';
 import { HttpConnection } from '../http-client.ts';
-import { routeDecisionText, visitsBetween } from '../observer.ts';
+import { clusterNatBetween, routeDecisionText, visitsBetween } from '../observer.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../scenario.ts';
-import { HTTPBIN, OUTSIDE } from './cast.ts';
+import { HTTPBIN, NODE_A_IP, OUTSIDE, VIP, VIP_PORT } from './cast.ts';
 
 export const plaintextIn: Scenario = {
   name: 'plaintext-in',
-  title: 'a host outside asks httpbin without a mesh: through 15006',
+  title: 'a host outside asks httpbin, a node asks the ClusterIP, neither in the mesh: through 15006',
   run,
 };
 
@@ -36,6 +36,13 @@ async function run({ lab, observer, decisions, signal }: ScenarioContext): Promi
   const inbound = await decisions['node-b'].find((record) => record.source === source, signal);
   const after = await observer.settled(signal);
   const visits = visitsBetween(before, after);
+
+  const connectionOfNode = await HttpConnection.open(lab.namespace('node-a'), VIP, VIP_PORT, signal);
+  const answerToNode = await connectionOfNode.get('/get', {}, signal).finally(() => connectionOfNode.close());
+  const inboundOfNode = await decisions['node-b'].find(({ source: from }) => from.startsWith(`${NODE_A_IP}:`), signal);
+  const onNode = { node: 'node-a', hook: 'output' } as const;
+  const translated = clusterNatBetween(after, await observer.settled(signal), onNode, `${VIP}:${VIP_PORT}`);
+
   const towards = observer.route('node-b', { source: OUTSIDE.ip, destination: HTTPBIN.ip, device: 'eth0' });
   const { origin } = seenByApp(answer);
 
@@ -51,6 +58,11 @@ async function run({ lab, observer, decisions, signal }: ScenarioContext): Promi
   checkRbac(checks, 'ztunnel-b', inbound);
   checks.is('httpbin', 'answer', 'saw as its client', origin, OUTSIDE.ip);
   checkConntrack(checks, 'node-b', captured, 'connection', () => true, `from ${source} to ${target}`);
+  const sourceOfNode = `${connectionOfNode.localIp}:${connectionOfNode.localPort}`;
+  checkAnswer(checks, 'node-a', answerToNode, sourceOfNode);
+  checks.is('node-a', 'counters', 'connections that kube-proxy took', translated, 1);
+  checks.is('ztunnel-b', 'log', 'listener', inboundOfNode?.direction, 'inbound-plaintext');
+  checks.is('httpbin', 'answer', 'saw as its client', seenByApp(answerToNode).origin, NODE_A_IP);
 
   return {
     checks: checks.list,
@@ -59,6 +71,6 @@ async function run({ lab, observer, decisions, signal }: ScenarioContext): Promi
     counters: visits,
     routes: [{ at: 'node-b', packet: `${OUTSIDE.ip} to ${HTTPBIN.ip}, no mark`, decision: routeDecisionText(towards) }],
     conntrack: captured,
-    decisions: inbound === undefined ? [] : [inbound],
+    decisions: [inbound, inboundOfNode].filter((record) => record !== undefined),
   };
 }
