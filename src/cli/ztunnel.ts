@@ -7,8 +7,11 @@ import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../
 
 const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environment variables
 
-  PROXY_MODE=node          one proxy for all pods of a node, behind nodeMode() redirection (the only mode so far)
+  PROXY_MODE               node: for all pods of a node, behind nodeMode() redirection (default);
+                           dedicated: for the one pod whose namespace it is given, behind in-pod redirection
   AMBIENT_NETNS            namespace under /run/netns that redirection delivers to
+  PACKET_MARK              SO_MARK of every socket; none by default
+  ENABLE_ORIG_SRC          false: applications see the proxy's address, not the client's; true by default
   NODE_NAME                this node, as the workloads name it
   LOCAL_XDS_PATH           YAML of workloads, services and policies; followed while it runs
   AMBIENT_CA_DIR           folder with chain.pem, key.pem and roots.pem of this node's intermediate CA
@@ -69,7 +72,9 @@ async function untilToldToStop(ztunnel: Ztunnel): Promise<void> {
 
 function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
   const mode = env.PROXY_MODE ?? 'node';
-  if (mode !== 'node') throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is not supported yet, only "node" is`);
+  if (mode !== 'node' && mode !== 'dedicated') {
+    throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is not supported yet, only "node" and "dedicated" are`);
+  }
   const config = readConfig(env, availableParallelism());
   if (config.nodeName === '') throw badVariable('NODE_NAME', 'is not set');
   if (config.localXds === undefined || !('path' in config.localXds)) throw badVariable('LOCAL_XDS_PATH', 'is not set');
@@ -79,6 +84,8 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
     trustDomain: env.TRUST_DOMAIN || 'cluster.local',
     discovery: { path: config.localXds.path },
     authority: readAuthority(required(env, 'AMBIENT_CA_DIR')),
+    packetMark: env.PACKET_MARK ? config.packetMark : undefined,
+    originalSource: config.originalSource !== false,
     network: config.network,
     clusterId: config.clusterId,
     threads: env.ZTUNNEL_WORKER_THREADS ? config.workerThreads : 1,

@@ -16,7 +16,7 @@ import { openListener } from '../socket/index.ts';
 import { CLOSED_BY_DRAIN, CLOSED_BY_POLICY_CHANGE } from '../telemetry/index.ts';
 import { stillAllowed } from './authorize.ts';
 import { ConnectionLog } from './connection-log.ts';
-import { transparentDialler } from './dialler.ts';
+import { createDialler } from './dialler.ts';
 import { InboundListener } from './inbound.ts';
 import { InboundPlaintextListener } from './inbound-plaintext.ts';
 import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
@@ -52,7 +52,7 @@ export class DataPlane {
       state: new MeshState(),
       policies: new PolicySet(),
       tls: new TlsContexts(),
-      dialler: transparentDialler,
+      dialler: createDialler({ originalSource: options.originalSource, mark: options.packetMark }),
       log: new ConnectionLog({
         reactor,
         access: { write: (lines) => writeAll(options.accessLogFd, lines), format: options.accessLogFormat },
@@ -82,7 +82,8 @@ export class DataPlane {
     const listener = openListener({
       host: '0.0.0.0',
       port,
-      transparent: true,
+      transparent: options.originalSource,
+      mark: options.packetMark,
       reusePort: options.reusePort,
       backlog: 4096,
     });

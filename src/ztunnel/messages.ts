@@ -12,6 +12,10 @@ export interface DataPlaneOptions {
   readonly trustDomain: string;
   /** Several threads share each port (SO_REUSEPORT). */
   readonly reusePort: boolean;
+  /** SO_MARK of every socket; undefined: none. */
+  readonly packetMark: number | undefined;
+  /** Connect to applications from the client's own address, and listen transparently. */
+  readonly originalSource: boolean;
   readonly outboundPort: number;
   readonly inboundPlaintextPort: number;
   readonly inboundHbonePort: number;

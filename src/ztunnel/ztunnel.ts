@@ -35,6 +35,10 @@ export interface ZtunnelOptions {
   readonly network?: string;
   /** Default `Kubernetes`. */
   readonly clusterId?: string;
+  /** SO_MARK of every socket, for in-pod redirection. Default: none, as node mode wants it. */
+  readonly packetMark?: number | undefined;
+  /** Keep the client's address towards applications (IP_TRANSPARENT). Default true. */
+  readonly originalSource?: boolean;
   /** Data-plane threads; several share each port. Default 1, at most 64. */
   readonly threads?: number;
   /** Lifetime asked for a certificate. Default 24 h. */
@@ -218,6 +222,8 @@ class NodeProxy implements Ztunnel {
       clusterId: this.#options.clusterId ?? 'Kubernetes',
       trustDomain: this.#options.trustDomain,
       reusePort,
+      packetMark: this.#options.packetMark,
+      originalSource: this.#options.originalSource ?? true,
       outboundPort: 15001,
       inboundPlaintextPort: 15006,
       inboundHbonePort: 15008,
