@@ -102,6 +102,7 @@ export class TcpLeg implements Pollable {
   }
 
   onEvents(events: number): void {
+    if (!this.#open) return;
     if (this.#connecting) {
       const reason = this.#socketError();
       if (reason === EINPROGRESS || (reason === 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) === 0)) return;
@@ -132,6 +133,7 @@ export class TcpLeg implements Pollable {
    * @returns their number, 0 at the end, {@link LEG_AGAIN}, or {@link LEG_FAILED}
    */
   read(to: Address, length: number): number {
+    if (!this.#open) return LEG_FAILED;
     const count = this.#libc.recv(this.fd, to, length, 0);
     if (count < 0) return this.#readFailed(errno());
     // A short read has emptied the socket, unless the end stands behind it, which no new edge would announce.
@@ -155,6 +157,7 @@ export class TcpLeg implements Pollable {
    * @returns the bytes that went out now; -1 when broken ({@link LegOwner.onLegFailed} was called)
    */
   write(buffer: Buffer, base: Address, start: number, end: number): number {
+    if (!this.#open) return -1;
     let sent = 0;
     if (this.pendingBytes === 0 && !this.#connecting) {
       sent = this.#libc.send(this.fd, base + start, end - start, MSG_NOSIGNAL);
