@@ -1,7 +1,7 @@
 /** Time as a parameter: wall-clock milliseconds since 1970, and timers that never keep a process alive. */
 export interface Clock {
   now(): number;
-  /** Calls `fn` once after `ms` (at most {@link MAX_TIMEOUT_MS}); the handle goes back to `clearTimeout`. */
+  /** Calls `fn` once after `ms` (at most `MAX_TIMEOUT_MS`); the handle goes back to `clearTimeout`. */
   setTimeout(fn: () => void, ms: number): unknown;
   clearTimeout(handle: unknown): void;
 }

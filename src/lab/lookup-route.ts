@@ -39,7 +39,7 @@ export interface RouteDecision {
  * Asks the kernel where it would send a packet, as `ip route get … from … iif … mark …`: the policy rules and tables as they are now.
  *
  * @param netlink - of family `route`
- * @throws {InvalidInputError} `ERR_LAB_INVALID`, `ERR_IP_ADDRESS`; {@link NetlinkError} `EHOSTUNREACH`, `ENETUNREACH`, `EXDEV` (source
+ * @throws {InvalidInputError} `ERR_LAB_INVALID`, `ERR_IP_ADDRESS`; `NetlinkError` `EHOSTUNREACH`, `ENETUNREACH`, `EXDEV` (source
  *   refused by rp_filter)
  */
 export function lookupRoute(netlink: Netlink, packet: ImaginedPacket): RouteDecision {

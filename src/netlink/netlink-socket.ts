@@ -69,7 +69,7 @@ export interface NetlinkOptions {
  * Opens a netlink socket. Needs no privilege by itself: the kernel checks each request.
  *
  * @returns a {@link Netlink} that owns one descriptor until `close()`
- * @throws {InvalidInputError} `ERR_NETLINK_INVALID`; {@link SystemError} naming the call that failed
+ * @throws {InvalidInputError} `ERR_NETLINK_INVALID`; `SystemError` naming the call that failed
  */
 export function openNetlink(options: NetlinkOptions): Netlink {
   checkOptions(options);

@@ -19,7 +19,7 @@
 export * from './constants.ts';
 export { FileDescriptor, openFile } from './file-descriptor.ts';
 export { check, type Libc, libc } from './libc.ts';
-export { type Address, errno, type NativeCallback, nativeCallback } from './native.ts';
+export { type Address, errno, type NativeCallback, native, nativeCallback } from './native.ts';
 export { addressOf, NativeMemory } from './native-memory.ts';
 export * from './openssl.ts';
 export { decodeSockaddr, encodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts';

@@ -62,7 +62,7 @@ export class AccessLogWriter implements AsyncDisposable {
   #unreportedDrops = 0;
   #lastError: unknown;
 
-  /** @throws {@link InvalidInputError} ERR_TELEMETRY_OPTION naming the option */
+  /** @throws `InvalidInputError` ERR_TELEMETRY_OPTION naming the option */
   constructor(options: AccessLogWriterOptions) {
     if (typeof options.write !== 'function') throw invalidOption('write', 'expected a function');
     this.#write = options.write;
@@ -92,7 +92,7 @@ export class AccessLogWriter implements AsyncDisposable {
   /**
    * Queues the record's line.
    * @returns false when the record is below the level, or its line was dropped
-   * @throws {@link InvalidInputError} ERR_TELEMETRY_TIME; {@link AmbientError} ERR_TELEMETRY_CLOSED after `close()`
+   * @throws `InvalidInputError` ERR_TELEMETRY_TIME; `AmbientError` ERR_TELEMETRY_CLOSED after `close()`
    */
   log(record: AccessLogRecord): boolean {
     if (this.#closed) {
@@ -132,7 +132,7 @@ export class AccessLogWriter implements AsyncDisposable {
 
   /**
    * Writes what is left and stops. Again: nothing happens.
-   * @throws {@link AmbientError} ERR_TELEMETRY_WRITE, its cause what `write` threw, when lines are lost by that
+   * @throws `AmbientError` ERR_TELEMETRY_WRITE, its cause what `write` threw, when lines are lost by that
    */
   close(): void {
     if (this.#closed) return;

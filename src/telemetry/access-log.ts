@@ -9,7 +9,7 @@ export interface AccessLogPeer {
   /** The pod's name, or else its canonical service. */
   readonly workload?: string | undefined;
   readonly namespace?: string | undefined;
-  /** SPIFFE id with its `spiffe://`; written only where {@link ConnectionRecord.mutualTls} says that it was verified. */
+  /** SPIFFE id with its `spiffe://`; written only where `ConnectionRecord.mutualTls` says that it was verified. */
   readonly identity?: string | undefined;
   readonly cluster?: string | undefined;
 }
@@ -81,7 +81,7 @@ export function accessLogLevel(record: AccessLogRecord): AccessLogLevel {
 /**
  * One line of the access log, without its newline (facts section 8.3): time, level, scope and message between tabs, then
  * `key=value` with quoted strings; or a JSON object with the same keys in the same order. Pure.
- * @throws {@link InvalidInputError} ERR_TELEMETRY_TIME for a `timeMs` that is no time
+ * @throws `InvalidInputError` ERR_TELEMETRY_TIME for a `timeMs` that is no time
  */
 export function formatAccessLog(
   record: AccessLogRecord,

@@ -6,7 +6,7 @@ let cachedPrefix = '';
 /**
  * `2026-01-01T00:00:00.000000Z`: UTC with microseconds.
  * @param timeMs - milliseconds since the epoch, years 1970 to 9999; its fraction gives the microseconds
- * @throws {@link InvalidInputError} ERR_TELEMETRY_TIME
+ * @throws `InvalidInputError` ERR_TELEMETRY_TIME
  */
 export function formatTimestamp(timeMs: number): string {
   if (!(timeMs >= 0 && timeMs < 253_402_300_800_000)) {

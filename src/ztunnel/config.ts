@@ -68,7 +68,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  * Reads the configuration. Variables of others are passed over; one of ours that is malformed is an error, never a default.
  *
  * @param processors - how many processors the machine has, for ZTUNNEL_WORKER_THREADS
- * @throws {@link InvalidInputError} ERR_ZTUNNEL_CONFIG; `field` is the variable
+ * @throws `InvalidInputError` ERR_ZTUNNEL_CONFIG; `field` is the variable
  */
 export function readConfig(environment: Environment, processors: number): ZtunnelConfig {
   const env = new EnvironmentReader(environment);

@@ -55,7 +55,7 @@ export interface DecideInboundOptions {
  * What becomes of one CONNECT on port 15008: facts section 2.6, steps 1 and 2. Pure; RBAC is the caller's, against `target`.
  *
  * @param localWorkload - whose listener it is; undefined (not known yet) is a 503
- * @throws {@link InvalidIpError} ERR_IP_ADDRESS when an address of `connection` is none
+ * @throws `InvalidIpError` ERR_IP_ADDRESS when an address of `connection` is none
  */
 export function decideInbound(
   state: MeshState,
@@ -200,7 +200,7 @@ export type InboundPlaintextDecision =
  * is the caller's.
  *
  * @param connection - the peer, and the original destination
- * @throws {@link InvalidIpError} ERR_IP_ADDRESS when an address is none
+ * @throws `InvalidIpError` ERR_IP_ADDRESS when an address is none
  */
 export function decideInboundPlaintext(
   state: MeshState,

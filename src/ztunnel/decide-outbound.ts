@@ -80,7 +80,7 @@ export interface DecideOutboundOptions {
  * cause `unsupported`.
  *
  * @param destination - the original destination, as the application dialled it
- * @throws {@link InvalidIpError} ERR_IP_ADDRESS when `destination.ip` is no address
+ * @throws `InvalidIpError` ERR_IP_ADDRESS when `destination.ip` is no address
  */
 export function decideOutbound(
   state: MeshState,

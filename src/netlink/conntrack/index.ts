@@ -13,7 +13,7 @@
  * setConntrackMarks(netlink, { original: { source: '10.1.0.5' } }, { mark: 0x220, mask: 0x220 });
  * ```
  *
- * Every function sends its requests through a {@link Netlink} of family `netfilter`, in whose namespace it works, and is done when it
+ * Every function sends its requests through a `Netlink` of family `netfilter`, in whose namespace it works, and is done when it
  * returns. Bad input throws `ERR_NETLINK_INVALID` or `ERR_IP_ADDRESS` with the field's path, and changes nothing.
  *
  * @module netlink/conntrack

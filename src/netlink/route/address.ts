@@ -45,7 +45,7 @@ export interface AddressFilter {
   readonly device?: string;
 }
 
-/** @throws {InvalidInputError}; {@link NetlinkError} `EEXIST` where the link has this address and prefix, `ENODEV` without the link */
+/** @throws {InvalidInputError}; `NetlinkError` `EEXIST` where the link has this address and prefix, `ENODEV` without the link */
 export function addAddress(netlink: Netlink, address: LinkAddress, options: RouteOptions = {}): void {
   const op = 'route.addAddress';
   const index = linkIndex(netlink, address.device, op, 'device');

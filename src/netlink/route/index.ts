@@ -16,7 +16,7 @@
  * addRule(netlink, { family: 4, priority: 101, fwmark: 0x100, fwmask: 0x1ff, table: 101 });
  * ```
  *
- * Every function sends its requests through a {@link Netlink} of family `route`, in whose namespace it works, and is done when it
+ * Every function sends its requests through a `Netlink` of family `route`, in whose namespace it works, and is done when it
  * returns. Bad input throws `ERR_NETLINK_INVALID`, `ERR_IP_ADDRESS` or `ERR_IP_CIDR` with the field's path, before anything is sent
  * that changes something. Links are known by name here; looking one up is a request of its own.
  *

@@ -33,7 +33,7 @@ export interface LinkChange {
 /**
  * Makes a link; of a veth, both ends, of which the peer is down.
  *
- * @throws {InvalidInputError} `ERR_NETLINK_INVALID` naming the field; {@link NetlinkError} `EEXIST`, `ENOTSUP` where the kernel
+ * @throws {InvalidInputError} `ERR_NETLINK_INVALID` naming the field; `NetlinkError` `EEXIST`, `ENOTSUP` where the kernel
  * lacks the kind
  */
 export function addLink(netlink: Netlink, link: LinkSpec, options: RouteOptions = {}): void {

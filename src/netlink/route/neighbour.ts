@@ -46,7 +46,7 @@ export interface NeighbourFilter {
   readonly proxy?: boolean;
 }
 
-/** @throws {InvalidInputError}; {@link NetlinkError} `EEXIST` where something is known of this address already */
+/** @throws {InvalidInputError}; `NetlinkError` `EEXIST` where something is known of this address already */
 export function addNeighbour(netlink: Netlink, neighbour: Neighbour, options: RouteOptions = {}): void {
   const op = 'route.addNeighbour';
   const index = linkIndex(netlink, neighbour.device, op, 'device');

@@ -70,7 +70,7 @@ export interface RouteFilter {
   readonly device?: string;
 }
 
-/** @throws {InvalidInputError}; {@link NetlinkError} `EEXIST`, `ENETUNREACH` for a gateway that no link leads to, `ENODEV` */
+/** @throws {InvalidInputError}; `NetlinkError` `EEXIST`, `ENETUNREACH` for a gateway that no link leads to, `ENODEV` */
 export function addRoute(netlink: Netlink, route: Route, options: RouteOptions = {}): void {
   write(netlink, c.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route, 'route.addRoute', options);
 }

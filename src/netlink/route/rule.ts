@@ -63,7 +63,7 @@ export interface ListedRule extends Rule {
   readonly action: RuleAction | number;
 }
 
-/** @throws {InvalidInputError}; {@link NetlinkError} `EEXIST` where the same rule is there */
+/** @throws {InvalidInputError}; `NetlinkError` `EEXIST` where the same rule is there */
 export function addRule(netlink: Netlink, rule: Rule, options: RouteOptions = {}): void {
   const op = 'route.addRule';
   netlink.request(encodeRule(c.RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule, op), { op, ...options });
