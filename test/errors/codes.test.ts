@@ -8,10 +8,15 @@ const read = (file: string) => readFileSync(join(root, file), 'utf8');
 /** Codes as the sources throw them: whole string literals. What comments say in back quotes is checked against these too. */
 const thrown = new Set<string>();
 const mentioned = new Map<string, string>();
+/** `ERR_RBAC_…` is ours, `ERR_LIB_PEM` is OpenSSL's. */
+const rooms = new Set(globSync('src/*/', { cwd: root }).map((folder) => folder.split('/')[1]!.toUpperCase()));
+for (const below of ['NFTABLES', 'IPSET']) rooms.add(below);
 for (const file of globSync('src/**/*.ts', { cwd: root })) {
   const source = read(file);
   for (const [, code] of source.matchAll(/['"](ERR_[A-Z0-9_]+)['"]/g)) thrown.add(code!);
-  for (const [, code] of source.matchAll(/\b(ERR_[A-Z0-9]+_[A-Z0-9_]*[A-Z0-9])\b(?![_…])/g)) mentioned.set(code!, file);
+  for (const [, code] of source.matchAll(/\b(ERR_[A-Z0-9]+_[A-Z0-9_]*[A-Z0-9])\b(?![_…])/g)) {
+    if (rooms.has(code!.split('_')[1]!)) mentioned.set(code!, file);
+  }
 }
 const table = [...read('docs/ERRORS.md').matchAll(/^\| `(ERR_[A-Z0-9_]+)` +\| (.+?) +\|$/gm)];
 const documented = table.map(([, code]) => code!);
