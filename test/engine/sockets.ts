@@ -18,7 +18,7 @@ import {
 /** Two ends of one TCP connection over loopback, non-blocking. `smallBuffers` makes them full after some ten KiB. */
 export function tcpPair(options: { smallBuffers?: boolean } = {}): [number, number] {
   const listener = openListener({ host: '127.0.0.1', port: 0 });
-  const size = Int32Array.of(4096);
+  const size = Int32Array.of(16_384);
   if (options.smallBuffers) libc().setsockopt(listener.fd, SOL_SOCKET, SO_RCVBUF, size, 4);
   if (options.smallBuffers) libc().setsockopt(listener.fd, SOL_SOCKET, SO_SNDBUF, size, 4);
   const one = openConnecting({ host: '127.0.0.1', port: localPort(listener.fd) }).release();

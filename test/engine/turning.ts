@@ -6,7 +6,7 @@ export function turnUntil(reactor: Reactor, done: () => boolean, limitMs = 5000)
   const endMs = performance.now() + limitMs;
   while (!done()) {
     if (performance.now() > endMs) throw new Error(`not within ${limitMs} ms: ${done}`);
-    reactor.turn(20);
+    reactor.turn(1);
   }
 }
 
