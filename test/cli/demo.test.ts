@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { stateDirectoryPath } from '../../src/cli/demo/state-directory.ts';
 import { createNamespace } from '../../src/netns/index.ts';
@@ -72,7 +72,7 @@ describeRequiring('ambient demo', { root: true }, () => {
     const named = NAMES.map((name) => [name, stdout.search(new RegExp(`^${name}: `, 'm'))] as const);
     const shown = named.filter(([, at]) => at >= 0).sort(([, a], [, b]) => a - b);
     expect(shown.map(([name]) => name)).toEqual(['same-node', 'denied']);
-    expect(stdout).toMatch(/all 2 scenarios pass, \d+\.\d s\n$/);
+    expect(stdout).toMatch(/2 scenarios, all pass, \d+\.\d s\n$/);
     expect(leftOf(prefix)).toEqual(NOTHING);
   });
 
@@ -189,6 +189,56 @@ describeRequiring('ambient demo', { root: true }, () => {
   });
 });
 
+describeRequiring(
+  'ambient demo reports what is there, not what should be',
+  { root: true, tools: ['ip', 'nft'] },
+  () => {
+    /** Runs one scenario, having changed something before it begins; gives the checks that did not pass. */
+    async function failing(scenario: string, change: (prefix: string) => void): Promise<string[]> {
+      const prefix = freshPrefix();
+      const args = ['demo', '--json', '--prefix', prefix, '--scenario', scenario];
+      const { code, stdout } = await ambient(args, {
+        // Proxies take longer to start than a change takes.
+        onProgress: (text) => /proxies and servers/.test(text) && change(prefix),
+      });
+      expect(code).toBe(1);
+      expect(leftOf(prefix)).toEqual(NOTHING);
+      const { scenarios, pass } = JSON.parse(stdout);
+      expect(pass).toBe(false);
+      return scenarios[0].checks.filter((check: { pass: boolean }) => !check.pass).map(({ what }: Check) => what);
+    }
+    const inside = (prefix: string, name: string, ...command: string[]) =>
+      run('ip', 'netns', 'exec', `${prefix}${name}`, ...command);
+
+    it('a kube-proxy that is not passed by', { timeout: TIMEOUT_MS }, async () => {
+      const flush = (prefix: string) =>
+        inside(prefix, 'node-a', 'nft', 'flush', 'chain', 'ip', 'ztunnel-nat', 'ztunnel-PREROUTING');
+      expect(await failing('cross-node', flush)).toEqual(
+        expect.arrayContaining(['keeps the ClusterIP', 'connections that kube-proxy took', 'original destination']),
+      );
+    });
+
+    it('a policy that is not there', { timeout: TIMEOUT_MS }, async () => {
+      const drop = (prefix: string) => {
+        const path = `${stateDirectoryPath(prefix)}/mesh.yaml`;
+        writeFileSync(path, readFileSync(path, 'utf8').replace(/^ {2}authorizationPolicies.*\n/m, ''));
+      };
+      expect(await failing('denied', drop)).toEqual(
+        expect.arrayContaining(['its connection', 'RBAC', 'because', 'connections of client2 to httpbin']),
+      );
+    });
+
+    it('a client whose address is not kept', { timeout: TIMEOUT_MS }, async () => {
+      const masquerade = (prefix: string) => {
+        inside(prefix, 'node-b', 'nft', 'add table ip akt');
+        inside(prefix, 'node-b', 'nft', 'add chain ip akt post { type nat hook postrouting priority 50; }');
+        inside(prefix, 'node-b', 'nft', 'add rule ip akt post tcp dport 80 masquerade');
+      };
+      expect(await failing('cross-node', masquerade)).toContain('saw as its client');
+    });
+  },
+);
+
 describeRequiring('ambient demo --keep', { root: true, tools: ['ip', 'nft', 'curl', 'tcpdump'] }, () => {
   it('leaves a mesh to look around in, and says how', { timeout: TIMEOUT_MS }, async () => {
     const prefix = freshPrefix();
@@ -264,6 +314,10 @@ describeRequiring('ambient demo --keep', { root: true, tools: ['ip', 'nft', 'cur
     });
   });
 });
+
+interface Check {
+  readonly what: string;
+}
 
 interface Scenario {
   readonly name: string;

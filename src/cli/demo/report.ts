@@ -35,8 +35,8 @@ function fold(text: string, indent: number): string {
 
 /** The last line. */
 export function summaryText({ scenarios, elapsedMs }: DemoReport): string {
-  const passed = scenarios.filter(({ pass }) => pass).length;
-  const failed = scenarios.length - passed;
-  const verdict = failed === 0 ? `all ${passed} scenarios pass` : `${passed} scenarios pass, ${failed} FAIL`;
+  const failed = scenarios.filter(({ pass }) => !pass).map(({ name }) => name);
+  const count = `${scenarios.length} ${scenarios.length === 1 ? 'scenario' : 'scenarios'}`;
+  const verdict = failed.length === 0 ? `${count}, all pass` : `${count}, ${failed.length} FAIL: ${failed.join(', ')}`;
   return `${verdict}, ${(elapsedMs / 1000).toFixed(1)} s\n`;
 }
