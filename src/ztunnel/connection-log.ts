@@ -1,5 +1,5 @@
 import type { Service, Workload } from '../discovery/index.ts';
-import type { Deferred, Reactor } from '../engine/index.ts';
+import { type Deferred, type Reactor, Timer } from '../engine/index.ts';
 import { formatSocketAddress, type SocketAddress } from '../ip/index.ts';
 import { type AccessLogRecord, AccessLogWriter, type AccessLogWriterOptions } from '../telemetry/index.ts';
 
@@ -49,12 +49,15 @@ export interface ConnectionEnd {
 
 export interface ConnectionLogOptions {
   readonly reactor: Reactor;
-  readonly access: Pick<AccessLogWriterOptions, 'write' | 'format'>;
-  /** Takes one line of JSON, without its newline; undefined: no decision log. */
+  readonly access: Pick<AccessLogWriterOptions, 'write' | 'format' | 'onError'>;
+  /** Takes one line of JSON, without its newline, and never throws; undefined: no decision log. */
   readonly decisions?: ((line: string) => void) | undefined;
   /** Milliseconds since the epoch, with a fraction. */
   readonly wallClockMs: () => number;
 }
+
+/** How long lines wait that could not be written. */
+const RETRY_MS = 100;
 
 /** Tells of each connection once, when it ends: a line in the access log, and an object in the decision log where one is kept. */
 export class ConnectionLog implements Deferred {
@@ -68,6 +71,7 @@ export class ConnectionLog implements Deferred {
   readonly #writer: AccessLogWriter;
   readonly #decisions: ((line: string) => void) | undefined;
   readonly #wallClockMs: () => number;
+  readonly #retry = new Timer({ onExpired: () => this.onDeferred() });
 
   constructor(options: ConnectionLogOptions) {
     this.#reactor = options.reactor;
@@ -116,20 +120,27 @@ export class ConnectionLog implements Deferred {
   }
 
   onDeferred(): void {
-    this.#writer.flush();
+    if (this.#writer.flush()) return;
+    this.#reactor.timers(RETRY_MS).arm(this.#retry, this.#reactor.nowMs);
   }
 
   close(): void {
+    this.#retry.disarm();
     this.#writer.flush();
   }
 
   #accessRecord(record: ConnectionRecord, end: ConnectionEnd): AccessLogRecord {
     const timeMs = this.#wallClockMs();
-    const { source, destination, sourceWorkload, destinationWorkload } = record;
+    const { source, destination, sourceWorkload, destinationWorkload, decision } = record;
+    const direction = record.direction === 'outbound' ? 'outbound' : 'inbound';
+    // Facts section 8.3: refused before it was decided where it goes. A policy's refusal comes after that.
+    if (end.failure !== undefined && (decision === undefined || decision.kind === 'reject')) {
+      return { event: 'failed', timeMs, direction, source, destination, error: end.failure };
+    }
     return {
       event: 'complete',
       timeMs,
-      direction: record.direction === 'outbound' ? 'outbound' : 'inbound',
+      direction,
       mutualTls: record.mutualTls,
       source: {
         ip: source.ip,

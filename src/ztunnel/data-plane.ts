@@ -1,4 +1,3 @@
-import { writeSync } from 'node:fs';
 import { MeshState } from '../discovery/index.ts';
 import {
   type ConnectionAcceptor,
@@ -19,6 +18,7 @@ import { ConnectionLog } from './connection-log.ts';
 import { createDialler } from './dialler.ts';
 import { InboundListener } from './inbound.ts';
 import { InboundPlaintextListener } from './inbound-plaintext.ts';
+import { LogDescriptor } from './log-descriptor.ts';
 import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
 import { OutboundListener } from './outbound.ts';
 import type { ProxyContext } from './proxy-context.ts';
@@ -34,11 +34,13 @@ export class DataPlane {
   readonly #listeners: TcpListener[] = [];
   readonly #drainCheck = new Timer({ onExpired: () => this.#reportWhenDrained() });
   #draining = false;
+  readonly #warned = new Set<string>();
 
   constructor(options: DataPlaneOptions, thread: ReactorThreadData) {
     const reactor = new Reactor();
     const memory = new EngineMemory();
-    const { decisionLogFd } = options;
+    const accessLog = new LogDescriptor(options.accessLogFd);
+    const decisionLog = options.decisionLogFd < 0 ? undefined : new LogDescriptor(options.decisionLogFd);
     this.#proxy = {
       options,
       reactor,
@@ -55,8 +57,12 @@ export class DataPlane {
       dialler: createDialler({ originalSource: options.originalSource, mark: options.packetMark }),
       log: new ConnectionLog({
         reactor,
-        access: { write: (lines) => writeAll(options.accessLogFd, lines), format: options.accessLogFormat },
-        decisions: decisionLogFd < 0 ? undefined : (line) => writeAll(decisionLogFd, `${line}\n`),
+        access: {
+          write: (lines) => accessLog.write(lines),
+          format: options.accessLogFormat,
+          onError: (error) => this.#warnOnce('access log', error),
+        },
+        decisions: decisionLog && ((line) => this.#writeDecision(decisionLog, line)),
         wallClockMs: () => performance.timeOrigin + performance.now(),
       }),
       live: new Set(),
@@ -96,6 +102,7 @@ export class DataPlane {
       case 'state':
         proxy.state.replace(message.snapshot);
         proxy.policies.replace(message.snapshot.policies);
+        this.#inbound.closeTunnelsOfOthers();
         return this.#judgeAgain();
       case 'certificate':
         try {
@@ -131,13 +138,14 @@ export class DataPlane {
     this.#draining = true;
     for (const listener of this.#listeners.splice(0)) listener.close();
     this.#proxy.pool.drain();
-    for (const tunnel of [...this.#inbound.tunnels]) tunnel.drain();
+    for (const tunnel of [...this.#inbound.tunnels.keys()]) tunnel.drain();
     this.#reportWhenDrained();
   }
 
   #reportWhenDrained(): void {
     const { reactor, live } = this.#proxy;
-    if (live.size === 0) this.#port.send({ type: 'drained' });
+    // A peer's tunnel ends one round trip after its last stream: until then it may bring another, sent before it was told.
+    if (live.size === 0 && this.#inbound.tunnels.size === 0) this.#port.send({ type: 'drained' });
     else reactor.timers(DRAIN_CHECK_MS).arm(this.#drainCheck, reactor.nowMs);
   }
 
@@ -160,21 +168,32 @@ export class DataPlane {
     this.#port.send({ type: 'warning', message });
   }
 
+  /** A full disk is no reason to serve nobody; the line is lost. */
+  #writeDecision(log: LogDescriptor, line: string): void {
+    try {
+      log.write(`${line}\n`);
+    } catch (error) {
+      this.#warnOnce('decision log', error);
+    }
+  }
+
+  #warnOnce(log: string, error: unknown): void {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    // A reader that is slow for a moment is no news.
+    if (code === 'EAGAIN' || this.#warned.has(`${log}${code}`)) return;
+    this.#warned.add(`${log}${code}`);
+    this.#warn(`${log}: ${error instanceof Error ? error.message : error}`);
+  }
+
   #close(): void {
     const { pool, pipes, tls, log, reactor } = this.#proxy;
     for (const listener of this.#listeners.splice(0)) listener.close();
     pool.close();
-    for (const tunnel of [...this.#inbound.tunnels]) tunnel.close(CLOSED_BY_DRAIN);
+    for (const tunnel of [...this.#inbound.tunnels.keys()]) tunnel.close(CLOSED_BY_DRAIN);
     tls.close();
     pipes.close();
     log.close();
     this.#port.close();
     reactor.close();
   }
-}
-
-/** The data plane writes its logs itself: the main thread's streams are out of a blocked thread's reach. */
-function writeAll(fd: number, text: string): void {
-  const bytes = Buffer.from(text, 'utf8');
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }

@@ -1,4 +1,6 @@
 import { canonicalIp, type SocketAddress } from '../ip/index.ts';
+import { openNetlink } from '../netlink/index.ts';
+import { listAddresses } from '../netlink/route/index.ts';
 import { openConnecting } from '../socket/index.ts';
 
 /** Opens the proxy's own connections, in the namespace that its thread is in. */
@@ -10,6 +12,8 @@ export interface Dialler {
    * @throws {SystemError}
    */
   dial(destination: SocketAddress, sourceIp: string | undefined): number;
+  /** Whether an address is one of the namespace's own, so that a dial would not leave it. Asks the kernel, each time. */
+  isOwn(ip: string): boolean;
 }
 
 /** How {@link createDialler} makes its sockets. */
@@ -32,6 +36,12 @@ export function createDialler({ originalSource, mark }: DiallerOptions): Dialler
         mark,
         ...(spoof ? { source: { ip: sourceIp }, transparent: true, freebind: true } : {}),
       }).release();
+    },
+
+    isOwn(ip) {
+      using route = openNetlink({ family: 'route' });
+      const wanted = canonicalIp(ip);
+      return listAddresses(route).some((address) => canonicalIp(address.ip) === wanted);
     },
   };
 }

@@ -8,6 +8,7 @@ import {
   TunnelStream,
 } from '../engine/index.ts';
 import type { HeaderField, Http2Request, Http2Stream } from '../http2/index.ts';
+import { parseSpiffeId, type SpiffeId } from '../identity/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
 import { originalDestination } from '../socket/index.ts';
 import { type Authorized, authorize } from './authorize.ts';
@@ -21,7 +22,7 @@ import { resetAndClose } from './relayed-connection.ts';
 
 /** HBONE for this node's pods (port 15008): TLS as the pod, then CONNECT streams, each judged and dialled from its client's address. */
 export class InboundListener implements ConnectionAcceptor {
-  readonly tunnels = new Set<HboneTunnel>();
+  readonly tunnels = new Map<HboneTunnel, InboundTunnel>();
   readonly #proxy: ProxyContext;
 
   constructor(proxy: ProxyContext) {
@@ -48,38 +49,63 @@ export class InboundListener implements ConnectionAcceptor {
           : `no certificate for ${identity}`;
       return proxy.log.end(record, { sentBytes: 0, receivedBytes: 0, failure });
     }
-    new InboundTunnel(proxy, this.tunnels, fd, source, local, workload, context);
+    try {
+      new InboundTunnel(proxy, this.tunnels, fd, source, local, identity, context);
+    } catch (error) {
+      const record = proxy.log.begin('inbound', source, local);
+      // The tunnel has closed the descriptor.
+      proxy.log.end(record, { sentBytes: 0, receivedBytes: 0, failure: messageOf(error) });
+    }
+  }
+
+  /** Facts section 1.11: a workload that has gone takes its tunnels with it, whoever has its address next. */
+  closeTunnelsOfOthers(): void {
+    for (const [tunnel, owner] of [...this.tunnels]) {
+      if (owner.workload === undefined) tunnel.close(GONE);
+    }
   }
 }
+
+const GONE = 'the local workload is not known any more';
 
 /** One peer's tunnel to one pod. */
 class InboundTunnel implements TunnelOwner {
   readonly proxy: ProxyContext;
   readonly source: SocketAddress;
   readonly local: SocketAddress;
-  readonly workload: Workload;
-  readonly #tunnels: Set<HboneTunnel>;
+  readonly #identity: string;
+  readonly #tunnels: Map<HboneTunnel, InboundTunnel>;
 
   constructor(
     proxy: ProxyContext,
-    tunnels: Set<HboneTunnel>,
+    tunnels: Map<HboneTunnel, InboundTunnel>,
     fd: number,
     source: SocketAddress,
     local: SocketAddress,
-    workload: Workload,
+    identity: SpiffeId,
     context: TlsContext,
   ) {
     this.proxy = proxy;
     this.source = source;
     this.local = local;
-    this.workload = workload;
+    this.#identity = identity;
     this.#tunnels = tunnels;
     const { reactor, memory, options } = proxy;
     // Facts section 1.6: the peer's trust domain must be the one of our own certificate.
-    const verifier = verifierFor({ trustDomain: workload.trustDomain });
-    tunnels.add(
+    const verifier = verifierFor({ trustDomain: parseSpiffeId(identity).trustDomain });
+    tunnels.set(
       new HboneTunnel({ reactor, memory, role: 'server', fd, context, verifier, owner: this, http2: options.http2 }),
+      this,
     );
+  }
+
+  /**
+   * The pod that the tunnel was made to, as the registry has it now: its policies may be others than when the tunnel was made.
+   * Undefined where the address is nobody's any more, or another's than the certificate said that we showed.
+   */
+  get workload(): Workload | undefined {
+    const workload = localWorkloadAt(this.proxy, this.local.ip);
+    return workload !== undefined && workloadIdentity(workload) === this.#identity ? workload : undefined;
   }
 
   onTunnelReady(): void {}
@@ -110,10 +136,10 @@ class InboundTunnel implements TunnelOwner {
     record.mutualTls = true;
     record.sourceIdentity = tunnel.peerIdentity;
     record.destinationWorkload = this.workload;
-    record.destinationIdentity = workloadIdentity(this.workload);
+    record.destinationIdentity = this.#identity;
     record.hboneAddress = request.authority;
     record.tunnel = {
-      localIdentity: record.destinationIdentity ?? '',
+      localIdentity: this.#identity,
       peerIdentity: tunnel.peerIdentity ?? '',
       tls: tunnel.description,
       authority: request.authority ?? '',
@@ -140,7 +166,8 @@ class InboundConnection implements StreamObserver, LiveConnection {
 
   begin(request: Http2Request): void {
     const record = this.#record;
-    const { proxy, source, local, workload } = this.#owner;
+    const { proxy, source, local } = this.#owner;
+    const workload = this.#record.destinationWorkload;
     const decision = decideInbound(
       proxy.state,
       workload,
@@ -157,6 +184,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
       record.decision = { kind: 'reject', status: decision.status };
       return this.stream.refuse(decision.status, decision.reason);
     }
+    if (workload === undefined) return this.stream.refuse(503, GONE);
     if (decision.proxyProtocol !== undefined) {
       record.decision = { kind: 'reject', status: 503 };
       return this.stream.refuse(503, 'the PROXY protocol towards applications is not supported yet');
@@ -172,7 +200,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
     try {
       this.stream.attach(proxy.dialler.dial(decision.target, source.ip), true);
     } catch (error) {
-      this.stream.refuse(503, `connect: ${error instanceof Error ? error.message : String(error)}`);
+      this.stream.refuse(503, `connect: ${messageOf(error)}`);
     }
   }
 
@@ -181,10 +209,11 @@ class InboundConnection implements StreamObserver, LiveConnection {
   }
 
   onTargetConnected(stream: TunnelStream): void {
-    const { proxy, workload } = this.#owner;
-    const baggage: HeaderField[] = proxy.options.responseBaggage
-      ? [['baggage', formatBaggage(workloadBaggage(workload))]]
-      : [];
+    const { destinationWorkload } = this.#record;
+    const baggage: HeaderField[] =
+      this.#owner.proxy.options.responseBaggage && destinationWorkload !== undefined
+        ? [['baggage', formatBaggage(workloadBaggage(destinationWorkload))]]
+        : [];
     stream.accept(baggage);
   }
 
@@ -205,4 +234,8 @@ function header(
 ): string | undefined {
   const field = headers.find(([key]) => key === name);
   return field === undefined ? undefined : parse(field[1]);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

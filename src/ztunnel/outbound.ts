@@ -1,4 +1,5 @@
 import { randomFillSync } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
 import { type Workload, workloadIdentity } from '../discovery/index.ts';
 import { type ConnectionAcceptor, type StreamObserver, type TunnelRoute, TunnelStream } from '../engine/index.ts';
 import type { HeaderField } from '../http2/index.ts';
@@ -9,6 +10,7 @@ import { formatBaggage, workloadBaggage } from './baggage.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import { decideOutbound, type HboneDecision } from './decide-outbound.ts';
 import { formatForwarded } from './forwarded.ts';
+import { ILLEGAL_PORTS, SELF_CALL } from './illegal-ports.ts';
 import { verifierFor } from './peer-verifier.ts';
 import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
 import { refuse, relay, resetAndClose } from './relayed-connection.ts';
@@ -52,6 +54,7 @@ export class OutboundListener implements ConnectionAcceptor {
         record.decision = { kind: 'reject', cause: decision.cause };
         return refuse(proxy, fd, [record], decision.reason);
       case 'tcp':
+        if (leadsToUs(proxy, decision.address)) return this.#refuseSelfCall(fd, record);
         record.decision = { kind: 'tcp', via: decision.via };
         record.destination = decision.address;
         return relay(proxy, fd, decision.address, [record], undefined);
@@ -61,10 +64,17 @@ export class OutboundListener implements ConnectionAcceptor {
     }
   }
 
+  #refuseSelfCall(fd: number, record: ConnectionRecord): void {
+    record.decision = { kind: 'reject', cause: 'self-call' };
+    refuse(this.#proxy, fd, [record], SELF_CALL);
+  }
+
   /** Both ends are ours: judge as the destination's proxy would, and dial the pod. */
   #handOver(fd: number, record: ConnectionRecord, decision: HboneDecision): void {
     const proxy = this.#proxy;
     const target = decision.hboneAddress;
+    // As the destination's proxy would refuse a CONNECT to it (facts section 2.6).
+    if (ILLEGAL_PORTS.has(target.port)) return this.#refuseSelfCall(fd, record);
     const inbound = proxy.log.begin('inbound', record.source, record.originalDestination);
     for (const each of [record, inbound]) {
       each.decision = { kind: 'local', via: decision.via };
@@ -108,6 +118,11 @@ export class OutboundListener implements ConnectionAcceptor {
   }
 }
 
+/** A pod that dials the proxy's own listener would have the proxy dial itself, and take that for the pod's next connection, for ever. */
+function leadsToUs(proxy: ProxyContext, { ip, port }: SocketAddress): boolean {
+  return ILLEGAL_PORTS.has(port) && proxy.dialler.isOwn(ip);
+}
+
 /** Facts section 1.2, in the order of the wire. */
 function requestHeaders(record: ConnectionRecord, workload: Workload): HeaderField[] {
   return [
@@ -135,7 +150,7 @@ class TunnelledConnection implements StreamObserver, LiveConnection {
     this.stream.abort(failure);
   }
 
-  onAnswer(stream: TunnelStream): void {
+  onAnswer(stream: TunnelStream, status: number): void {
     const tunnel = stream.tunnel;
     if (tunnel?.peerIdentity === undefined) return;
     const record = this.#record;
@@ -147,6 +162,8 @@ class TunnelledConnection implements StreamObserver, LiveConnection {
       tls: tunnel.description,
       authority: record.hboneAddress ?? '',
     };
+    // In the words that tools look for (facts section 11.5).
+    if (status !== 200) stream.abort(`http status: ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd());
   }
 
   onStreamClosed(stream: TunnelStream, failure: string | undefined): void {

@@ -31,7 +31,12 @@ export function relay(
   } catch (error) {
     return refuse(proxy, fd, records, `connect: ${error instanceof Error ? error.message : String(error)}`);
   }
-  new RelayedConnection(proxy, fd, upstreamFd, records, authorized);
+  try {
+    new RelayedConnection(proxy, fd, upstreamFd, records, authorized);
+  } catch (error) {
+    // The relay has closed both descriptors.
+    endUnserved(proxy, records, error instanceof Error ? error.message : String(error));
+  }
 }
 
 class RelayedConnection implements RelayObserver, LiveConnection {
@@ -79,6 +84,10 @@ function endRelayed(proxy: ProxyContext, record: ConnectionRecord, relay: TcpRel
 /** Ends an accepted connection before a byte of it was read: the client sees a reset. */
 export function refuse(proxy: ProxyContext, fd: number, records: readonly ConnectionRecord[], failure: string): void {
   resetAndClose(fd);
+  endUnserved(proxy, records, failure);
+}
+
+function endUnserved(proxy: ProxyContext, records: readonly ConnectionRecord[], failure: string): void {
   for (const record of records) proxy.log.end(record, { sentBytes: 0, receivedBytes: 0, failure });
 }
 

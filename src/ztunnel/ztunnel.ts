@@ -19,6 +19,7 @@ import {
 import { type NetworkNamespace, namespacePath } from '../netns/index.ts';
 import { PolicySet } from '../rbac/index.ts';
 import type { AccessLogFormat } from '../telemetry/index.ts';
+import { checkZtunnelOptions } from './check-options.ts';
 import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
 
 /** A node proxy, as {@link startZtunnel} makes it. */
@@ -48,10 +49,13 @@ export interface ZtunnelOptions {
   readonly accessLogFormat?: AccessLogFormat;
   /** One JSON object per connection, with the decision, the policy's reason and the tunnel. Off by default. */
   readonly decisionLogPath?: string | undefined;
+  /** Streams that one tunnel carries before another is dialled. Default 100. */
   readonly maxStreamsPerTunnel?: number;
+  /** How long a tunnel without streams is kept. Default 300,000. */
   readonly tunnelIdleMs?: number;
   /** Facts section 1.7 has the defaults. */
   readonly http2?: Partial<DataPlaneOptions['http2']>;
+  /** Tell clients about the workload they reached. Default true. */
   readonly responseBaggage?: boolean;
   /** How long {@link Ztunnel.drain} lets connections go on. Default 5,000. */
   readonly drainDeadlineMs?: number;
@@ -59,15 +63,15 @@ export interface ZtunnelOptions {
   readonly startTimeoutMs?: number;
   /** What an operator should know and nothing else says: refused files, failed certificates. Default: dropped. */
   readonly onWarning?: (message: string) => void;
-  /** Ends the start; after it, {@link Ztunnel.close} does. */
+  /** Ends the start, and has no effect after it: {@link Ztunnel.close} has. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** A running node proxy. */
 export interface Ztunnel extends AsyncDisposable {
-  /** Summed over the threads. */
+  /** Summed over the threads. @throws {ZtunnelError} `ERR_ZTUNNEL_CLOSED` */
   stats(): Promise<DataPlaneStats>;
-  /** Listens no more, lets open connections end until the deadline, cuts the rest, and closes. */
+  /** Listens no more, lets open connections end until the deadline or an abort, cuts the rest, and closes. Of several calls each can cut. */
   drain(options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
   /** Cuts everything and ends the threads. A second call waits for the first. */
   close(): Promise<void>;
@@ -85,10 +89,12 @@ type Thread = ReactorThread<ToDataPlane, FromDataPlane>;
 /**
  * Starts a node proxy and resolves when it serves: file read, certificates of this node's workloads issued, ports open.
  *
- * @throws {MeshFileError} when the first content of the file is bad; {@link ZtunnelError} `ERR_ZTUNNEL_START` when a listener cannot be
- *   made or the time is over. Nothing is left behind.
+ * @throws {InvalidInputError} `ERR_ZTUNNEL_CONFIG`, naming the option; {@link MeshFileError} when the first content of the file is
+ *   bad; {@link ZtunnelError} `ERR_ZTUNNEL_START` when a listener cannot be made or the time is over; what `CertificateAuthority.load`
+ *   throws; `signal.reason`. Nothing is left behind.
  */
 export async function startZtunnel(options: ZtunnelOptions): Promise<Ztunnel> {
+  checkZtunnelOptions(options);
   options.signal?.throwIfAborted();
   const proxy = new NodeProxy(options);
   try {
@@ -96,6 +102,7 @@ export async function startZtunnel(options: ZtunnelOptions): Promise<Ztunnel> {
     return proxy;
   } catch (error) {
     await proxy.close();
+    options.signal?.throwIfAborted();
     throw error;
   }
 }
@@ -105,17 +112,18 @@ class NodeProxy implements Ztunnel {
   readonly #threads: Thread[] = [];
   readonly #store: CertificateStore;
   readonly #openFiles: number[] = [];
-  readonly #statsWaiters = new Map<number, (stats: DataPlaneStats) => void>();
+  readonly #statsWaiters = new Map<number, PromiseWithResolvers<DataPlaneStats>>();
   readonly #startup = Promise.withResolvers<void>();
   readonly #over = Promise.withResolvers<void>();
   #source: FileSource | undefined;
   #listening = 0;
+  readonly #allDrained = Promise.withResolvers<void>();
   #drained = 0;
-  #onDrained: (() => void) | undefined;
   #statsId = 0;
   #activation: Promise<void> = Promise.resolve();
   #activations = 0;
-  #identities = new Set<SpiffeId>();
+  /** What is held for the workloads of this node; settled once the data plane has it, or it is known to fail. */
+  readonly #certificates = new Map<SpiffeId, Promise<void>>();
   #closing: Promise<void> | undefined;
 
   constructor(options: ZtunnelOptions) {
@@ -137,46 +145,52 @@ class NodeProxy implements Ztunnel {
 
   async start(): Promise<void> {
     const { signal, startTimeoutMs = 30_000 } = this.#options;
-    const abort = AbortSignal.any([AbortSignal.timeout(startTimeoutMs), ...(signal === undefined ? [] : [signal])]);
-    const aborted = () => this.#startup.reject(startFailure('the start was ended or took too long', abort.reason));
-    abort.addEventListener('abort', aborted);
+    const late = startFailure(`not ready within ${startTimeoutMs} ms`);
+    // A signal that aborts ends whoever holds it, however late: this one ends with the start, the file source does not.
+    const start = new AbortController();
+    const timer = setTimeout(() => start.abort(late), startTimeoutMs);
+    const onAbort = () => start.abort(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    start.signal.addEventListener('abort', () => this.#startup.reject(start.signal.reason), { once: true });
     try {
       this.#startThreads();
       this.#source = await createFileSource({
         path: this.#options.discovery.path,
-        signal: abort,
+        signal: start.signal,
         onSnapshot: (snapshot) => this.#accept(snapshot),
         onError: (error) => this.#warn(`discovery: ${error.message}`),
       });
-      await Promise.race([Promise.all([this.#startup.promise, this.#activation]), this.#over.promise]);
+      await Promise.all([this.#startup.promise, this.#activation]);
     } finally {
-      abort.removeEventListener('abort', aborted);
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
     }
   }
 
   async stats(): Promise<DataPlaneStats> {
+    if (this.#closing !== undefined) throw closedError();
     const parts = await Promise.all(
-      this.#threads.map(
-        (thread) =>
-          new Promise<DataPlaneStats>((resolve) => {
-            const id = ++this.#statsId;
-            this.#statsWaiters.set(id, resolve);
-            thread.send({ type: 'stats', id });
-          }),
-      ),
+      this.#threads.map((thread) => {
+        const id = ++this.#statsId;
+        const waiter = Promise.withResolvers<DataPlaneStats>();
+        this.#statsWaiters.set(id, waiter);
+        thread.send({ type: 'stats', id });
+        return waiter.promise;
+      }),
     );
     return parts.reduce(add);
   }
 
-  async drain(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
-    const deadline = AbortSignal.timeout(this.#options.drainDeadlineMs ?? 5000);
-    const end = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
-    await new Promise<void>((resolve) => {
-      if (end.aborted || this.#threads.length === 0) return resolve();
-      this.#onDrained = resolve;
-      end.addEventListener('abort', () => resolve(), { once: true });
-      this.#broadcast({ type: 'drain' });
-    });
+  async drain({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    const end = this.#allDrained;
+    const cut = () => end.resolve();
+    if (this.#closing !== undefined || signal?.aborted) return this.close();
+    const timer = setTimeout(cut, this.#options.drainDeadlineMs ?? 5000);
+    signal?.addEventListener('abort', cut, { once: true });
+    this.#broadcast({ type: 'drain' });
+    await end.promise;
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', cut);
     await this.close();
   }
 
@@ -191,9 +205,11 @@ class NodeProxy implements Ztunnel {
 
   async #close(): Promise<void> {
     await this.#source?.close();
+    this.#certificates.clear();
     await this.#store.close();
     this.#broadcast({ type: 'stop' });
     await Promise.all(this.#threads.map((thread) => thread.exited));
+    this.#allDrained.resolve();
     for (const fd of this.#openFiles.splice(0)) closeSync(fd);
     this.#over.resolve();
   }
@@ -253,7 +269,7 @@ class NodeProxy implements Ztunnel {
     new PolicySet().replace(snapshot.policies);
     const generation = ++this.#activations;
     this.#activation = this.#activate(state, snapshot, generation);
-    this.#activation.catch((error) => this.#warn(`discovery: ${error instanceof Error ? error.message : error}`));
+    this.#activation.catch((error) => this.#warn(`discovery: ${messageOf(error)}`));
   }
 
   /** Certificates first, so that no connection of a new workload meets a proxy that cannot speak for it. */
@@ -265,25 +281,28 @@ class NodeProxy implements Ztunnel {
       const identity = workloadIdentity(workload);
       if (identity !== undefined) wanted.add(identity);
     }
-    const fresh = [...wanted].filter((identity) => !this.#identities.has(identity));
-    await Promise.all(fresh.map((identity) => this.#obtain(identity)));
+    for (const identity of wanted) {
+      if (!this.#certificates.has(identity)) this.#certificates.set(identity, this.#obtain(identity));
+    }
+    await Promise.all([...wanted].map((identity) => this.#certificates.get(identity)));
     // A later file has overtaken this one while its certificates were made.
-    if (generation !== this.#activations) return;
-    for (const identity of this.#identities) {
+    if (generation !== this.#activations || this.#closing !== undefined) return;
+    this.#broadcast({ type: 'state', snapshot });
+    for (const identity of this.#certificates.keys()) {
       if (wanted.has(identity)) continue;
+      this.#certificates.delete(identity);
       this.#store.forget(identity);
       this.#broadcast({ type: 'forget', identity });
     }
-    this.#identities = wanted;
-    this.#broadcast({ type: 'state', snapshot });
   }
 
+  /** Waits for the first certificate; onRotate hands it, and those after it, to the data plane. */
   async #obtain(identity: SpiffeId): Promise<void> {
     try {
-      this.#sendCertificate(identity, await this.#store.get(identity));
+      await this.#store.get(identity);
     } catch (error) {
-      // The store tries again, and onRotate brings it; until then connections of this workload fail and say why.
-      this.#warn(`certificate of ${identity}: ${error instanceof Error ? error.message : error}`);
+      // The store tries again; until then connections of this workload fail and say why.
+      if (this.#certificates.has(identity)) this.#warn(`certificate of ${identity}: ${messageOf(error)}`);
     }
   }
 
@@ -303,11 +322,11 @@ class NodeProxy implements Ztunnel {
         if (++this.#listening === this.#threads.length) this.#startup.resolve();
         return;
       case 'stats':
-        this.#statsWaiters.get(message.id)?.(message.stats);
+        this.#statsWaiters.get(message.id)?.resolve(message.stats);
         this.#statsWaiters.delete(message.id);
         return;
       case 'drained':
-        if (++this.#drained === this.#threads.length) this.#onDrained?.();
+        if (++this.#drained === this.#threads.length) this.#allDrained.resolve();
         return;
       case 'warning':
         return this.#warn(message.message);
@@ -315,10 +334,14 @@ class NodeProxy implements Ztunnel {
   }
 
   #onThreadExit(error: Error | undefined): void {
+    for (const waiter of this.#statsWaiters.values()) waiter.reject(closedError());
+    this.#statsWaiters.clear();
     if (this.#closing !== undefined && error === undefined) return;
     const failure = startFailure(error?.message ?? 'a data-plane thread ended by itself', error);
     this.#startup.reject(failure);
     this.#over.reject(failure);
+    // One thread less has nobody to say that it is drained.
+    this.#allDrained.resolve();
   }
 
   #warn(message: string): void {
@@ -331,6 +354,14 @@ function workerEntry(): URL {
   return import.meta.url.endsWith('.ts')
     ? new URL('./data-plane-worker.ts', import.meta.url)
     : new URL('./data-plane-worker.js', import.meta.url);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function closedError(): ZtunnelError {
+  return new ZtunnelError({ code: 'ERR_ZTUNNEL_CLOSED', op: 'ztunnel.stats', message: 'the proxy is closed' });
 }
 
 function startFailure(message: string, cause?: unknown): ZtunnelError {

@@ -10,6 +10,7 @@ import { CertificateAuthority } from '../../src/identity/index.ts';
 import { createLab, type Lab, twoNodes } from '../../src/lab/index.ts';
 import type { NetworkNamespace } from '../../src/netns/index.ts';
 import { connect, listen } from '../../src/socket/index.ts';
+import { SystemError } from '../../src/system/index.ts';
 import { startZtunnel, type Ztunnel, type ZtunnelOptions } from '../../src/ztunnel/index.ts';
 
 export const VIP = '10.96.0.105';
@@ -22,7 +23,9 @@ export const TRUST_DOMAIN = 'cluster.local';
 export const HOSTNAME = 'httpbin.default.svc.cluster.local';
 
 export type NodeName = 'a' | 'b';
-export type PodName = 'sleep' | 'client2' | 'httpbin' | 'outside';
+
+const addresses = { sleep: SLEEP, client2: CLIENT2, httpbin: HTTPBIN, outside: OUTSIDE } as const;
+export type PodName = keyof typeof addresses;
 
 /** SPIFFE id of a pod: its service account has the pod's name. */
 export function identityOf(pod: string): string {
@@ -48,7 +51,8 @@ export function workload(name: string, ip: string, node: NodeName, more: Record<
   };
 }
 
-const service = {
+/** httpbin behind its ClusterIP. */
+export const service = {
   name: 'httpbin',
   namespace: 'default',
   hostname: HOSTNAME,
@@ -151,6 +155,8 @@ export class Mesh implements AsyncDisposable {
   readonly #proxies = new Map<NodeName, Ztunnel>();
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
+  /** Below those that the kernel gives out by itself. */
+  #nextPort = 20_000;
 
   private constructor(prefix: string, lab: Lab, authority: CertificateAuthority, folder: string) {
     this.prefix = prefix;
@@ -231,16 +237,24 @@ export class Mesh implements AsyncDisposable {
     return server;
   }
 
-  async connect(pod: PodName, host: string, port: number): Promise<Socket> {
-    const socket = await connect({ namespace: this.namespace(pod), host, port, allowHalfOpen: true });
+  async connect(pod: PodName, host: string, port: number, localPort?: number): Promise<Socket> {
+    const source = localPort === undefined ? undefined : { ip: addresses[pod], port: localPort };
+    const socket = await connect({ namespace: this.namespace(pod), host, port, source, allowHalfOpen: true });
     this.#own(socket);
     return socket;
   }
 
   /** Connects, sends, ends its half, and waits for the other. */
   async ask(pod: PodName, host: string, port: number, question: string | Buffer): Promise<Outcome> {
-    const socket = await this.connect(pod, host, port);
-    const localPort = socket.localPort ?? 0;
+    // Chosen here, since a proxy that refuses may reset the connection before it can be asked for its port.
+    const localPort = this.#nextPort++;
+    let socket: Socket;
+    try {
+      socket = await this.connect(pod, host, port, localPort);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      return { localPort, received: Buffer.alloc(0), error: error.code };
+    }
     const outcome = untilEnd(socket);
     socket.end(question);
     return { localPort, ...(await outcome) };

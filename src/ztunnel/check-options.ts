@@ -1,0 +1,36 @@
+import { InvalidInputError } from '../errors/index.ts';
+import type { ZtunnelOptions } from './ztunnel.ts';
+
+/** As long as a timer goes. */
+const MAX_MS = 0x7fff_ffff;
+const MAX_WINDOW_BYTES = 0x7fff_ffff;
+
+/**
+ * Looks at what would otherwise be found out in a data-plane thread, at the first connection.
+ *
+ * @throws {InvalidInputError} `ERR_ZTUNNEL_CONFIG` with `field`
+ */
+export function checkZtunnelOptions(options: ZtunnelOptions): void {
+  if (options.nodeName === '') throw invalid('nodeName', 'is empty');
+  whole('threads', options.threads, 1, 64);
+  whole('certificateTtlMs', options.certificateTtlMs, 1, Number.MAX_SAFE_INTEGER);
+  whole('maxStreamsPerTunnel', options.maxStreamsPerTunnel, 1, 65_535);
+  whole('tunnelIdleMs', options.tunnelIdleMs, 0, MAX_MS);
+  whole('packetMark', options.packetMark, 0, 0xffff_ffff);
+  whole('drainDeadlineMs', options.drainDeadlineMs, 0, MAX_MS);
+  whole('startTimeoutMs', options.startTimeoutMs, 1, MAX_MS);
+  const { http2 = {} } = options;
+  // RFC 9113 sections 6.5.2 and 6.9.1; a stream without a window would never move.
+  whole('http2.initialWindowBytes', http2.initialWindowBytes, 1, MAX_WINDOW_BYTES);
+  whole('http2.connectionWindowBytes', http2.connectionWindowBytes, 65_535, MAX_WINDOW_BYTES);
+  whole('http2.maxFrameBytes', http2.maxFrameBytes, 16_384, 0xff_ffff);
+}
+
+function whole(field: string, value: number | undefined, min: number, max: number): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= min && value <= max)) return;
+  throw invalid(field, `expected a whole number from ${min} to ${max}, got ${value}`);
+}
+
+function invalid(field: string, message: string): InvalidInputError {
+  return new InvalidInputError({ code: 'ERR_ZTUNNEL_CONFIG', op: 'ztunnel.start', field, message });
+}
