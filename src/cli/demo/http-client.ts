@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { Agent, request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
 import type { NetworkNamespace } from '../../netns/index.ts';
@@ -5,6 +6,9 @@ import { connect } from '../../socket/index.ts';
 
 /** Nothing of the demo takes this long unless it hangs. */
 const TIMEOUT_MS = 5_000;
+/** Above what proxies connect from (trap 8). */
+const FIRST_CHOSEN_PORT = 40_000;
+const LAST_CHOSEN_PORT = 60_000;
 
 /** What came back. */
 export interface HttpAnswer {
@@ -86,17 +90,34 @@ export interface Ending {
   readonly elapsedMs: number;
 }
 
-/** Connects, asks, and waits for the end. */
+/**
+ * Connects, asks, and waits for the end, which may come before this process has noticed that it is connected: hence a port of its own
+ * choice, by which the proxies' logs can be asked all the same.
+ */
 export async function askUntilEnd(
-  namespace: NetworkNamespace,
+  client: { readonly namespace: NetworkNamespace; readonly ip: string },
   host: string,
   port: number,
   question: string,
   signal: AbortSignal,
 ): Promise<Ending> {
   const started = performance.now();
-  const socket = await connect({ namespace, host, port, timeoutMs: TIMEOUT_MS, signal });
-  const { localAddress: localIp = '', localPort = 0 } = socket;
+  const source = { ip: client.ip, port: randomInt(FIRST_CHOSEN_PORT, LAST_CHOSEN_PORT) };
+  const ending = (how: Ending['how'], bytesReceived: number): Ending => ({
+    localIp: source.ip,
+    localPort: source.port,
+    how,
+    bytesReceived,
+    elapsedMs: performance.now() - started,
+  });
+  let socket: Socket;
+  try {
+    socket = await connect({ namespace: client.namespace, host, port, source, timeoutMs: TIMEOUT_MS, signal });
+  } catch (error) {
+    if (hasCode(error, 'ECONNRESET')) return ending('reset', 0);
+    if (hasCode(error, 'ECONNREFUSED')) return ending('refused', 0);
+    throw error;
+  }
   let bytesReceived = 0;
   socket.on('data', (chunk: Buffer) => {
     bytesReceived += chunk.length;
@@ -107,12 +128,16 @@ export async function askUntilEnd(
       clearTimeout(timer);
       resolve(ending);
     };
-    socket.on('error', (error: NodeJS.ErrnoException) => done(error.code === 'ECONNRESET' ? 'reset' : 'closed'));
+    socket.on('error', (error) => done(hasCode(error, 'ECONNRESET') ? 'reset' : 'closed'));
     socket.on('close', () => done('closed'));
     signal.addEventListener('abort', () => done('timeout'), { once: true });
     socket.write(question);
   });
   socket.destroy();
   signal.throwIfAborted();
-  return { localIp, localPort, how, bytesReceived, elapsedMs: performance.now() - started };
+  return ending(how, bytesReceived);
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return (error as { code?: unknown }).code === code;
 }

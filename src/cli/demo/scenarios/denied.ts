@@ -18,7 +18,13 @@ async function run({ lab, observer, decisions, signal }: ScenarioContext): Promi
   const before = observer.counters();
 
   const question = `GET /get HTTP/1.1\r\nHost: ${VIP}\r\n\r\n`;
-  const ending = await askUntilEnd(lab.namespace(CLIENT2.name), VIP, VIP_PORT, question, signal);
+  const ending = await askUntilEnd(
+    { namespace: lab.namespace(CLIENT2.name), ip: CLIENT2.ip },
+    VIP,
+    VIP_PORT,
+    question,
+    signal,
+  );
   const source = `${ending.localIp}:${ending.localPort}`;
   const outbound = await decisions['node-a'].find((record) => record.source === source, signal);
   const inbound = await decisions['node-b'].find((record) => record.source.startsWith(`${CLIENT2.ip}:`), signal);
