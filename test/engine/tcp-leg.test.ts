@@ -43,7 +43,7 @@ class Owner implements LegOwner {
   readonly events: string[] = [];
   readonly received: Buffer[] = [];
   reads = true;
-  then: (leg: TcpLeg, event: string) => void = () => {};
+  react: (leg: TcpLeg, event: string) => void = () => {};
 
   onLegConnected(leg: TcpLeg): void {
     this.#tell(leg, 'connected');
@@ -70,7 +70,7 @@ class Owner implements LegOwner {
 
   #tell(leg: TcpLeg, event: string): void {
     this.events.push(event);
-    this.then(leg, event);
+    this.react(leg, event);
   }
 
   get text(): string {
@@ -244,7 +244,7 @@ describe('TcpLeg, connecting', () => {
     const owner = new Owner();
     const leg = new TcpLeg(reactor, memory, refusedConnect(), owner, true);
     let connectingThen: boolean | undefined;
-    owner.then = () => {
+    owner.react = () => {
       connectingThen = leg.connecting;
     };
     turnUntil(reactor, () => !leg.open);
@@ -277,7 +277,7 @@ describe('TcpLeg, closed by the one it is telling something', () => {
   it.each(['readable', 'writable', 'drained', `failed ${ECONNRESET}`])('in the middle of: %s', (moment) => {
     const { leg, owner, far } = connected({ smallBuffers: true });
     let taken = -1;
-    owner.then = (_leg, event) => {
+    owner.react = (_leg, event) => {
       if (event !== moment || taken >= 0) return;
       leg.abort();
       // The number goes to somebody else right here; everything that still happens must leave it alone.
@@ -304,7 +304,7 @@ describe('TcpLeg, closed by the one it is telling something', () => {
   it('in the middle of a write that fails', () => {
     const { leg, owner, far } = connected();
     resetSocket(far);
-    owner.then = (_leg, event) => {
+    owner.react = (_leg, event) => {
       if (event.startsWith('failed')) leg.abort();
     };
     expect(write(leg, 'x')).toBe(-1);
@@ -315,7 +315,7 @@ describe('TcpLeg, closed by the one it is telling something', () => {
   it('in the middle of a read that fails', () => {
     const { leg, owner, far } = connected();
     resetSocket(far);
-    owner.then = () => leg.close();
+    owner.react = () => leg.close();
     expect(leg.read(memory.receive.address, 16)).toBe(LEG_FAILED);
     expect(owner.events).toEqual([`failed ${ECONNRESET}`]);
     expect(LEG_AGAIN).not.toBe(LEG_FAILED);
