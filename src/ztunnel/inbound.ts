@@ -46,7 +46,9 @@ export class InboundListener implements ConnectionAcceptor {
       const failure =
         workload === undefined
           ? `no workload of this node has the address ${local.ip}`
-          : `no certificate for ${identity}`;
+          : identity === undefined
+            ? `workload ${workload.uid} has no SPIFFE identity`
+            : `no certificate for ${identity}`;
       return proxy.log.end(record, { sentBytes: 0, receivedBytes: 0, failure });
     }
     try {
