@@ -29,3 +29,14 @@ export { MessageWriter, type MessageWriterOptions } from './message-writer.ts';
 export type { Netlink, NetlinkRequestOptions } from './netlink.ts';
 export { NetlinkError, type NetlinkErrorInit } from './netlink-error.ts';
 export { type NetlinkOptions, openNetlink } from './netlink-socket.ts';
+export {
+  type NotificationOptions,
+  type NotificationSource,
+  type Notifications,
+  openNotifications,
+  type SubscribeOptions,
+  type Subscription,
+  subscribe,
+} from './subscribe.ts';
+export { FakeNotifications } from './subscribe-fake.ts';
+export * from './subscribe-groups.ts';
