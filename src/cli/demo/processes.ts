@@ -8,6 +8,7 @@ import type { StateDirectory } from './state-directory.ts';
 const READY_TIMEOUT_MS = 15_000;
 const STOP_TIMEOUT_MS = 1_500;
 const POLL_MS = 10;
+const INHERITED = ['PATH', 'HOME', 'LANG', 'TMPDIR', 'NODE_OPTIONS', 'AMBIENT_NETLINK_DEBUG'] as const;
 /** How much of a log goes into the error about a child that ended. */
 const LOG_TAIL_LINES = 8;
 
@@ -46,7 +47,7 @@ export class DemoProcesses {
         cwd: '/',
         detached: true,
         stdio: ['ignore', log, log],
-        env: { ...process.env, ...environment },
+        env: { ...inherited(), ...environment },
       });
     } finally {
       closeSync(log);
@@ -95,6 +96,11 @@ export class DemoProcesses {
 /** The file this program was started from, for children: `src/cli/main.ts` or `dist/cli.js`. */
 export function entryFile(): string {
   return process.argv[1]!;
+}
+
+/** Nothing that would configure a proxy differently from one machine to the next. */
+function inherited(): NodeJS.ProcessEnv {
+  return Object.fromEntries(INHERITED.map((name) => [name, process.env[name]]));
 }
 
 async function waitReady(name: string, logPath: string, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import { createLab, type Lab, type LabDescription, namespaceName } from '../../lab/index.ts';
+import { createLab, type Lab, type LabDescription, namespaceName, removeLab } from '../../lab/index.ts';
 import { DecisionLog } from './decision-log.ts';
 import { LinkWatch } from './link-watch.ts';
 import { decisionLogPath, writeMesh } from './mesh.ts';
@@ -14,72 +14,72 @@ const APPS = [
   { name: 'outside', port: 8080 },
 ] as const;
 
-/** Told of each step before it begins. */
-export type Progress = (step: string) => void;
+/** Options of {@link DemoMesh.build}. */
+export interface BuildOptions {
+  readonly signal: AbortSignal;
+  /** Told of each step before it begins. */
+  readonly onProgress: (step: string) => void;
+  /** Told when a proxy or server ends that nobody stopped. */
+  readonly onUnexpectedEnd: (error: Error) => void;
+}
 
 /** The mesh of the demo while it stands: namespaces, files, processes. Owned by whoever made it, who closes or leaves it. */
 export class DemoMesh {
   readonly lab: Lab;
   readonly #state: StateDirectory;
   readonly #processes: DemoProcesses;
+  /** The exit handler, which takes everything away at once. */
+  readonly #onExit: () => void;
   #isStanding = true;
 
-  private constructor(lab: Lab, state: StateDirectory, processes: DemoProcesses) {
+  private constructor(lab: Lab, state: StateDirectory, processes: DemoProcesses, onExit: () => void) {
     this.lab = lab;
     this.#state = state;
     this.#processes = processes;
+    this.#onExit = onExit;
   }
 
   /**
    * Builds everything and waits until the proxies and servers are ready.
    *
-   * @param onUnexpectedEnd - told when a proxy or server ends that nobody stopped
-   * @throws `signal.reason`, or what went wrong; what was made is gone again
+   * @param directory - where its files go; made by this, and removed with the rest
+   * @throws `EEXIST` where there is such a directory; `signal.reason`; what went wrong. What was made is gone again
    */
-  static async build(
-    description: LabDescription,
-    directory: string,
-    options: { signal: AbortSignal; onProgress: Progress; onUnexpectedEnd: (error: Error) => void },
-  ): Promise<DemoMesh> {
+  static async build(description: LabDescription, directory: string, options: BuildOptions): Promise<DemoMesh> {
     const { signal, onProgress, onUnexpectedEnd } = options;
     const state = new StateDirectory(directory);
-    let lab: Lab | undefined;
-    let processes: DemoProcesses | undefined;
-    // A crash comes by here and by no `finally`.
+    const processes = new DemoProcesses(state, onUnexpectedEnd);
+    // A crash comes by here and by no `finally`. By name, since it may come while the lab is half-way: with the directory being ours,
+    // so are these names.
     const onExit = () => {
-      processes?.stopSync();
-      lab?.closeSync();
+      processes.stopSync();
+      removeLab(description);
       state.remove();
     };
     process.on('exit', onExit);
+    let lab: Lab | undefined;
     try {
       lab = await createLab(description, { signal, onProgress });
-      const mesh = new DemoMesh(lab, state, new DemoProcesses(state, onUnexpectedEnd));
-      processes = mesh.#processes;
-      mesh.#forgetExit = () => process.off('exit', onExit);
       onProgress('certificate authority and registry');
       const environments = await writeMesh(description, state, signal);
       onProgress('proxies and servers');
-      const { nodes } = description;
-      const started = nodes.map(({ name, ztunnel }) =>
-        mesh.#processes.start(ztunnel.name, ['ztunnel'], environments.get(name)),
+      const started = description.nodes.map(({ name, ztunnel }) =>
+        processes.start(ztunnel.name, ['ztunnel'], environments.get(name)),
       );
       for (const { name, port } of APPS) {
         const where = ['--namespace', namespaceName(description, name), '--port', String(port), '--name', name];
-        started.push(mesh.#processes.start(`${name}-app`, ['demo-app', ...where]));
+        started.push(processes.start(`${name}-app`, ['demo-app', ...where]));
       }
       await Promise.all(started.map((program) => program.ready(signal)));
-      return mesh;
+      return new DemoMesh(lab, state, processes, onExit);
     } catch (error) {
-      await processes?.stop();
+      await processes.stop();
       lab?.closeSync();
       state.remove();
       process.off('exit', onExit);
       throw error;
     }
   }
-
-  #forgetExit: () => void = () => {};
 
   /** Runs scenarios one after another; a failed one does not stop the others, an abort does. */
   async run(
@@ -108,7 +108,7 @@ export class DemoMesh {
     await this.#processes.stop();
     this.lab.closeSync();
     this.#state.remove();
-    this.#forgetExit();
+    process.off('exit', this.#onExit);
   }
 
   /** Leaves everything as it is, for `--down`. */
@@ -118,7 +118,7 @@ export class DemoMesh {
     this.#state.keep();
     this.#processes.leave();
     this.lab.leave();
-    this.#forgetExit();
+    process.off('exit', this.#onExit);
   }
 }
 
