@@ -14,7 +14,6 @@ export interface Ended {
 }
 
 export interface RunOptions {
-  readonly uid?: number;
   readonly environment?: Readonly<Record<string, string>>;
   /** Called with each piece of standard error, for a test that acts half-way. */
   readonly onProgress?: (text: string, child: ChildProcess) => void;
@@ -22,14 +21,13 @@ export interface RunOptions {
 
 /** Runs `ambient <args…>` as a program of its own, to its end. */
 export function ambient(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const { uid, environment, onProgress } = options;
+  const { environment, onProgress } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [entry, ...args], {
       cwd: '/',
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...environment },
       timeout: 120_000,
-      ...(uid === undefined ? {} : { uid, gid: uid }),
     });
     let stdout = '';
     let stderr = '';
