@@ -75,12 +75,16 @@ export class DataPlane {
   /** Listens, says so, and serves until it is told to stop. Blocks the thread. */
   run(): void {
     const { options, reactor } = this.#proxy;
-    this.#listen(options.outboundPort, new OutboundListener(this.#proxy));
-    this.#listen(options.inboundPlaintextPort, new InboundPlaintextListener(this.#proxy));
-    this.#listen(options.inboundHbonePort, this.#inbound);
-    this.#port.send({ type: 'listening' });
-    reactor.run();
-    this.#close();
+    try {
+      this.#listen(options.outboundPort, new OutboundListener(this.#proxy));
+      this.#listen(options.inboundPlaintextPort, new InboundPlaintextListener(this.#proxy));
+      this.#listen(options.inboundHbonePort, this.#inbound);
+      this.#port.send({ type: 'listening' });
+      reactor.run();
+    } finally {
+      // Nothing closes a thread's descriptors when it ends.
+      this.#close();
+    }
   }
 
   #listen(port: number, acceptor: ConnectionAcceptor): void {
