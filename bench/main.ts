@@ -1,0 +1,135 @@
+import { execFileSync } from 'node:child_process';
+import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, release, tmpdir, totalmem } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { BenchError } from './bench-error.ts';
+import { drawChart } from './chart.ts';
+import { measure } from './measure.ts';
+import { meshYaml } from './mesh-file.ts';
+import { type BenchOptions, readOptions, USAGE, UsageError } from './options.ts';
+import { Processes } from './processes.ts';
+import { formatReport, type Machine, makeReport, type Report } from './report.ts';
+import { MEMORY_ROW, ROWS } from './rows.ts';
+import { Site } from './site.ts';
+
+/** Debian's packages have the same names. */
+const TOOLS = ['iperf3', 'wrk', 'nginx'];
+
+async function main(): Promise<number> {
+  let options: BenchOptions | undefined;
+  try {
+    options = readOptions(process.argv.slice(2), process.env);
+    if (options === undefined) {
+      process.stdout.write(USAGE);
+      return 0;
+    }
+    checkMachine();
+  } catch (error) {
+    process.stderr.write(`bench: ${error instanceof Error ? error.message : error}\n`);
+    return 2;
+  }
+  const interrupted = new AbortController();
+  const onSignal = (name: NodeJS.Signals) => {
+    // The second one does not wait for anything: the exit handler takes down what there is.
+    if (interrupted.signal.aborted) process.exit(130);
+    interrupted.abort(new BenchError(`${name}: stopped`));
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    const report = await run(options, interrupted);
+    if (options.svgPath !== undefined) writeFileSync(options.svgPath, drawChart(report));
+    process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report));
+    return 0;
+  } catch (error) {
+    const cause = interrupted.signal.aborted ? interrupted.signal.reason : error;
+    process.stderr.write(`bench: ${cause instanceof BenchError ? cause.message : (cause as Error).stack}\n`);
+    return 1;
+  }
+}
+
+async function run(options: BenchOptions, interrupted: AbortController): Promise<Report> {
+  const directory = mkdtempSync(join(tmpdir(), 'ambient-bench-'));
+  const processes = new Processes((error) => interrupted.abort(error));
+  const sites: Site[] = [];
+  const cleanUp = () => {
+    processes.killAll();
+    for (const site of sites) site.lab.closeSync();
+    rmSync(directory, { recursive: true, force: true });
+  };
+  process.on('exit', cleanUp);
+  try {
+    if (options.cpuProfDirectory !== undefined) mkdirSync(options.cpuProfDirectory, { recursive: true });
+    const meshPath = join(directory, 'mesh.yaml');
+    const rows = ROWS.filter(({ id }) => options.rows.includes(id));
+    writeFileSync(meshPath, meshYaml(options.rounds * options.sessions), { mode: 0o644 });
+    for (const peer of options.peers) {
+      progress(`building two nodes for ${peer}`);
+      sites.push(await Site.open(peer, { ...options, processes, directory, meshPath, signal: interrupted.signal }));
+    }
+    const samples = await measure(sites, {
+      ...options,
+      rows,
+      withMemory: options.rows.includes(MEMORY_ROW),
+      onProgress: progress,
+    });
+    const report = makeReport(samples, {
+      machine: describeMachine(options),
+      rounds: options.rounds,
+      seconds: options.seconds,
+    });
+    for (const site of sites) await site.stopProxies();
+    return report;
+  } finally {
+    progress('');
+    await processes.close();
+    process.off('exit', cleanUp);
+    cleanUp();
+  }
+}
+
+function checkMachine(): void {
+  if (process.getuid?.() !== 0) throw new UsageError('network namespaces need root: run it as root');
+  const missing = TOOLS.filter((tool) => !isOnPath(tool));
+  if (missing.length > 0) {
+    throw new UsageError(`${missing.join(', ')} not found; on Debian: apt-get install ${missing.join(' ')}`);
+  }
+}
+
+function isOnPath(tool: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, tool), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function describeMachine({ ztunnelBin, peers }: BenchOptions): Machine {
+  const processors = cpus();
+  return {
+    date: new Date().toISOString(),
+    processor: processors[0]?.model ?? 'unknown',
+    processors: processors.length,
+    memoryBytes: totalmem(),
+    kernel: release(),
+    node: process.versions.node,
+    ztunnel: ztunnelBin === undefined || !peers.includes('ztunnel') ? undefined : ztunnelVersion(ztunnelBin),
+  };
+}
+
+function ztunnelVersion(binary: string): string {
+  const text = execFileSync(binary, ['version'], { encoding: 'utf8', timeout: 5_000 });
+  return /GitRevision:"([^"]+)"/.exec(text)?.[1] ?? text.trim().slice(0, 200);
+}
+
+/** On a terminal one line that changes, elsewhere a line each. */
+function progress(step: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${step}`);
+  else if (step !== '') process.stderr.write(`${step}\n`);
+}
+
+// Debian has nginx where only root's own PATH looks.
+process.env.PATH = `${process.env.PATH ?? ''}${delimiter}/usr/sbin${delimiter}/sbin`;
+process.exitCode = await main();
