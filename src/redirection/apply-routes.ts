@@ -11,7 +11,7 @@ import {
   replaceRoute,
 } from '../netlink/route/index.ts';
 import type { Place } from './kernel.ts';
-import { podRoute, type RedirectionPlan, type SidePlan } from './plan.ts';
+import { familiesOf, podRoute, type RedirectionPlan, type SidePlan } from './plan.ts';
 import { policyRuleText, routeText } from './render-text.ts';
 import type { Transaction } from './transaction.ts';
 
@@ -21,7 +21,9 @@ const RT_TABLE_LOCAL = 255;
 /** The tables that belong to a plan in one namespace: those that its routes are in, other than the kernel's own. */
 export function ownedRouteTables(plan: RedirectionPlan, side: SidePlan): number[] {
   const tables = new Set(side.routes.map(({ table }) => table ?? RT_TABLE_MAIN));
-  if (plan.pods.role === side.role) tables.add(plan.pods.route.table ?? RT_TABLE_MAIN);
+  if (plan.pods.role === side.role) {
+    for (const route of [plan.pods.route, plan.pods.route6]) if (route) tables.add(route.table ?? RT_TABLE_MAIN);
+  }
   tables.delete(RT_TABLE_MAIN);
   tables.delete(RT_TABLE_LOCAL);
   return [...tables];
@@ -31,7 +33,9 @@ export function ownedRouteTables(plan: RedirectionPlan, side: SidePlan): number[
 export function readRoutes(place: Place, plan: RedirectionPlan, side: SidePlan): Map<string, ListedRoute> {
   const routes = new Map<string, ListedRoute>();
   for (const table of ownedRouteTables(plan, side)) {
-    for (const route of listRoutes(place.route, { family: 4, table })) routes.set(routeKey(route), route);
+    for (const family of familiesOf(plan)) {
+      for (const route of listRoutes(place.route, { family, table })) routes.set(routeKey(route), route);
+    }
   }
   return routes;
 }
@@ -60,7 +64,12 @@ export function removeStrayRoutes(
   there: ReadonlyMap<string, ListedRoute>,
 ): void {
   const wanted = new Set(side.routes.map(routeKey));
-  if (plan.pods.role === role) for (const pod of plan.pods.list) wanted.add(routeKey(podRoute(plan, pod)));
+  if (plan.pods.role === role) {
+    for (const pod of plan.pods.list) {
+      const route = podRoute(plan, pod);
+      if (route !== undefined) wanted.add(routeKey(route));
+    }
+  }
   for (const [key, route] of there) {
     if (wanted.has(key)) continue;
     transaction.step(
@@ -73,7 +82,7 @@ export function removeStrayRoutes(
 
 /** Adds a side's policy rules; those that are there stay. */
 export function applyPolicyRules(transaction: Transaction, { role, route: netlink }: Place, side: SidePlan): void {
-  const there = transaction.look(`${role}: policy rules`, () => listRules(netlink, { family: 4 }));
+  const there = transaction.look(`${role}: policy rules`, () => listRules(netlink));
   for (const rule of side.policyRules) {
     if (there.some((listed) => samePolicyRule(listed, rule))) continue;
     transaction.step(
@@ -103,6 +112,7 @@ export function sameRoute(listed: ListedRoute, route: Route): boolean {
 
 export function samePolicyRule(listed: PolicyRule, rule: PolicyRule): boolean {
   return (
+    listed.family === rule.family &&
     listed.priority === rule.priority &&
     (listed.fwmark ?? 0) === (rule.fwmark ?? 0) &&
     (rule.fwmark === undefined || (listed.fwmask ?? 0xffffffff) === (rule.fwmask ?? 0xffffffff)) &&

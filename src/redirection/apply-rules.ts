@@ -14,7 +14,7 @@ import {
 } from '../netlink/nftables/index.ts';
 import type { Place } from './kernel.ts';
 import type { RedirectionPlan } from './plan.ts';
-import { ownedTables, renderNftables } from './render-nftables.ts';
+import { nftablesRuleset, ownedTables, renderNftables } from './render-nftables.ts';
 import type { Transaction } from './transaction.ts';
 
 /** What there was in a plan's own tables, so that it can be put back. */
@@ -27,8 +27,7 @@ export interface RulesSnapshot {
 
 /** Reads the tables that a plan of this name owns. */
 export function readRules(netlink: Netlink, plan: Pick<RedirectionPlan, 'name'>): RulesSnapshot {
-  const present = new Set(listTables(netlink, 'ip').map(({ name }) => name));
-  const tables = ownedTables(plan).filter(({ name }) => present.has(name));
+  const tables = presentTables(netlink, plan);
   return {
     tables,
     sets: tables
@@ -39,10 +38,24 @@ export function readRules(netlink: Netlink, plan: Pick<RedirectionPlan, 'name'>)
   };
 }
 
-/** One transaction that makes the tables what the snapshot says, counters included. */
-export function restoreRules(plan: Pick<RedirectionPlan, 'name'>, snapshot: RulesSnapshot): Batch {
+/** Those of a plan's own tables that are there. */
+export function presentTables(netlink: Netlink, plan: Pick<RedirectionPlan, 'name'>): Table[] {
+  const present = new Set(listTables(netlink).map(tableText));
+  return ownedTables(plan).filter((table) => present.has(tableText(table)));
+}
+
+function tableText({ family, name }: Table): string {
+  return `${family} ${name}`;
+}
+
+/**
+ * One transaction that makes the tables what the snapshot says, counters included.
+ *
+ * @param touched - what there may be now: a kernel without IPv6 has no `ip6` tables, not even to take away
+ */
+export function restoreRules(touched: readonly Table[], snapshot: RulesSnapshot): Batch {
   const batch = new Batch();
-  for (const table of ownedTables(plan)) batch.destroyTable(table);
+  for (const table of touched) batch.destroyTable(table);
   for (const table of snapshot.tables) batch.addTable(table);
   for (const { set, elements } of snapshot.sets) batch.addSet(set).addElements(set, elements);
   for (const chain of snapshot.chains) batch.addChain(chain);
@@ -52,9 +65,10 @@ export function restoreRules(plan: Pick<RedirectionPlan, 'name'>, snapshot: Rule
 
 /** Puts a side's sets, chains and rules in force, by one transaction. */
 export function applyRules(transaction: Transaction, place: Place, plan: RedirectionPlan, before: RulesSnapshot): void {
+  const { tables } = nftablesRuleset(plan, place.role);
   transaction.step(
     place.role,
-    () => renderNftables(plan, place.role).commit(place.netfilter),
-    () => restoreRules(plan, before).commit(place.netfilter),
+    () => renderNftables(plan, place.role, before.tables).commit(place.netfilter),
+    () => restoreRules([...before.tables, ...tables], before).commit(place.netfilter),
   );
 }

@@ -30,7 +30,7 @@ export interface ApplyOptions {
  */
 export function apply(plan: RedirectionPlan, namespaces: Namespaces, options: ApplyOptions = {}): Redirection {
   checkNamespaces(plan, namespaces);
-  for (const [i, pod] of plan.pods.list.entries()) checkPod('apply', pod, `pods.list[${i}]`);
+  for (const [i, pod] of plan.pods.list.entries()) checkPod('apply', plan, pod, `pods.list[${i}]`);
   // Rendered before anything is touched: what cannot be said in nftables is the caller's mistake.
   for (const { role } of plan.sides) renderNftables(plan, role);
   const kernel = new Kernel(namespaces, rolesOf(plan));
@@ -53,7 +53,8 @@ function applySide(transaction: Transaction, place: Place, plan: RedirectionPlan
   applyPolicyRules(transaction, place, side);
   const before = transaction.look(`${place.role}: rules`, () => readRules(place.netfilter, plan));
   if (plan.pods.role === place.role) {
-    const known = before.sets.filter(({ set }) => set.name === plan.pods.set).flatMap(({ elements }) => elements);
+    const podSets = [plan.pods.set, plan.pods.set6];
+    const known = before.sets.filter(({ set }) => podSets.includes(set.name)).flatMap(({ elements }) => elements);
     sparePods(transaction, place, plan, new Set(known.map(({ key }) => key)));
   }
   removeStrayRoutes(transaction, place, plan, side, routes);
@@ -90,6 +91,7 @@ function applyPodRoutes(
 ): void {
   for (const pod of plan.pods.list) {
     const route = podRoute(plan, pod);
+    if (route === undefined) continue;
     applyRoute(transaction, place, route, routes.get(routeKey(route)));
   }
 }

@@ -24,9 +24,18 @@
 
 export { type ApplyOptions, apply } from './apply.ts';
 export { RedirectionError, type RedirectionErrorInit } from './error.ts';
+export {
+  HOST_ROLE,
+  type HostProbesOptions,
+  hostProbes,
+  PROBES_SET,
+  PROBES_SET6,
+} from './host-probes.ts';
 export type { Namespaces } from './kernel.ts';
 export {
   CONNSKIP_MARK,
+  INPOD_MARK,
+  INPOD_TPROXY_MARK,
   ORG_SRC_RET_MARK,
   OUTBOUND_MARK,
   PROXY_MARK,
@@ -35,11 +44,12 @@ export {
   TPROXY_MARK,
 } from './marks.ts';
 export { INBOUND_TABLE, nodeMode, OUTBOUND_TABLE, PROXY_TABLE } from './node-mode.ts';
-export { NODE_ROLE, type NodeModeOptions, PODS_SET, ZTUNNEL_ROLE } from './node-mode-options.ts';
-export { INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './node-mode-proxy.ts';
+export { NODE_ROLE, type NodeModeOptions, PODS_SET, PODS_SET6, ZTUNNEL_ROLE } from './node-mode-options.ts';
+export { DNS_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './node-mode-proxy.ts';
 export type {
   Action,
   ChainPlan,
+  IpFamily,
   LinkPlan,
   Mark,
   Match,
@@ -52,8 +62,12 @@ export type {
   SidePlan,
   SysctlPlan,
 } from './plan.ts';
+export { INPOD_RULE_PRIORITY, INPOD_TABLE, podMode } from './pod-mode.ts';
+export { POD_ROLE, type PodModeOptions, PROBE_IP, PROBE_IP6 } from './pod-mode-options.ts';
 export { countsBetween, type ReadBack, type RuleCount, readBack } from './read-back.ts';
 export { Redirection } from './redirection.ts';
 export { remove } from './remove.ts';
 export { renderNftables } from './render-nftables.ts';
 export { policyRuleText, renderText, routeText, ruleText } from './render-text.ts';
+export { type Verification, type VerifyOptions, verify } from './verify.ts';
+export { type Difference, type DifferenceSubject, differenceText } from './verify-difference.ts';

@@ -1,5 +1,12 @@
 import type { Mark } from './plan.ts';
 
+// Marks of pod mode (facts section 7.1).
+
+/** On the sockets of a proxy that serves a pod from inside (SO_MARK): its traffic is not redirected. */
+export const INPOD_MARK: Mark = { value: 0x539, mask: 0xfff };
+/** In the pod: an answer to a connection that the proxy opened with a client's address, and what TPROXY gave it. */
+export const INPOD_TPROXY_MARK: Mark = { value: 0x111, mask: 0xfff };
+
 // Marks of facts section 7.6, by their names there. CONNSKIP and PROXY include the SKIP bit, so that a test for SKIP matches both.
 
 /** First packet of a captured connection of a pod: routed by table 101 to istioout. */

@@ -1,8 +1,7 @@
 import { CONNSKIP_MARK, OUTBOUND_MARK, PROXY_MARK, PROXYRET_MARK, SKIP_MARK } from './marks.ts';
 import { type NodeModeOptions, PODS_SET } from './node-mode-options.ts';
+import { DNS_PORT } from './node-mode-proxy.ts';
 import type { Action, ChainPlan, Mark, Match, RulePlan } from './plan.ts';
-
-const DNS_PROXY_PORT = 15053;
 
 /** The node's chains, with the numbers of facts section 7.6 in the rules' ids. */
 export function nodeChains(options: NodeModeOptions, tunnelPort: number): ChainPlan[] {
@@ -93,7 +92,7 @@ function natPrerouting({ captureDns, ztunnelIp }: NodeModeOptions): RulePlan[] {
     { on: 'source-set', set: PODS_SET },
     { on: 'protocol', protocol: 'udp', destinationPort: 53 },
   ];
-  const toProxy: Action = { do: 'dnat', ip: ztunnelIp, port: DNS_PROXY_PORT };
+  const toProxy: Action = { do: 'dnat', ip: ztunnelIp, port: DNS_PORT };
   return [...rules, rule('nat-prerouting-2', query, toProxy, 'DNS of enrolled pods')];
 }
 

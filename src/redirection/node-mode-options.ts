@@ -1,16 +1,19 @@
 import type { Pod } from './plan.ts';
 
-/** What {@link nodeMode} is told. Addresses are IPv4; the mode knows no other. */
+/** What {@link nodeMode} is told. */
 export interface NodeModeOptions {
   /** The node's address, which its own connections to pods come from. */
   readonly hostIp: string;
   /** The proxy's own address. */
   readonly ztunnelIp: string;
+  /** The node's and the proxy's IPv6 addresses, both or none: with them IPv6 is redirected too, which the original never did. */
+  readonly hostIp6?: string;
+  readonly ztunnelIp6?: string;
   /** The node's end of the proxy's cable. */
   readonly ztunnelVeth: string;
   /** The proxy's end of it. Default `eth0`. */
   readonly ztunnelDevice?: string;
-  /** The enrolled pods of this node. More come and go by `addPod` and `removePod`. */
+  /** The enrolled pods of this node, one entry an address. More come and go by `addPod` and `removePod`. */
   readonly pods?: readonly Pod[];
   /**
    * What istioin and istioout are made of. Default veth pairs, which need the proxy on the node's own machine; geneve is what Istio
@@ -32,6 +35,8 @@ export interface NodeModeOptions {
 
 /** The set of enrolled pods, by the name that the articles show. */
 export const PODS_SET = 'ztunnel-pods-ips';
+/** Its IPv6 twin, which the articles do not have. */
+export const PODS_SET6 = 'ztunnel-pods-ips-v6';
 /** Roles of a node-mode plan: give a namespace for each. */
 export const NODE_ROLE = 'node';
 export const ZTUNNEL_ROLE = 'ztunnel';

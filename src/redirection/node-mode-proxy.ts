@@ -6,6 +6,7 @@ import type { ChainPlan, Match, RulePlan } from './plan.ts';
 export const OUTBOUND_PORT = 15001;
 export const INBOUND_PLAINTEXT_PORT = 15006;
 export const INBOUND_HBONE_PORT = 15008;
+export const DNS_PORT = 15053;
 
 /** The chain of the proxy's namespace (facts section 7.6, node mode section 3). */
 export function proxyChains(options: NodeModeOptions): ChainPlan[] {

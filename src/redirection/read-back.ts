@@ -1,4 +1,5 @@
-import { listElements, listRules, ruleCounter } from '../netlink/nftables/index.ts';
+import type { Netlink } from '../netlink/index.ts';
+import { listElements, listRules, type NamedSet, ruleCounter } from '../netlink/nftables/index.ts';
 import { Kernel, type Namespaces, rolesOf } from './kernel.ts';
 import type { ChainPlan, RedirectionPlan, Role, RulePlan } from './plan.ts';
 import { nftablesRuleset, ruleIdOf } from './render-nftables.ts';
@@ -10,7 +11,7 @@ export interface RuleCount {
   readonly id: string;
   readonly table: ChainPlan['table'];
   readonly chain: string;
-  /** The rule for a person. */
+  /** The rule for a person; its counts are of both families together. */
   readonly text: string;
   /** Packets that met all of the rule's conditions, since it was put in force. */
   readonly packets: number;
@@ -38,7 +39,7 @@ export function readBack(plan: RedirectionPlan, namespaces: Namespaces): ReadBac
 /** As {@link readBack}, by sockets that are open. */
 export function readBackFrom(plan: RedirectionPlan, kernel: Kernel): ReadBack {
   const rules: RuleCount[] = [];
-  let pods: string[] = [];
+  let pods: readonly string[] = [];
   for (const side of plan.sides) {
     const ruleset = nftablesRuleset(plan, side.role);
     const netlink = kernel.find(side.role)?.netfilter;
@@ -47,14 +48,23 @@ export function readBackFrom(plan: RedirectionPlan, kernel: Kernel): ReadBack {
       for (const rule of ruleset.tables.flatMap((table) => listRules(netlink, table))) {
         if (rule.comment !== undefined) tally(counted, rule.comment, ruleCounter(rule));
       }
-      const set = ruleset.sets.find(({ name }) => plan.pods.role === side.role && name === plan.pods.set);
-      if (set !== undefined) pods = members(() => listElements(netlink, set));
+      if (plan.pods.role === side.role) pods = podsIn(netlink, plan, ruleset.sets);
     }
     for (const chain of side.chains) {
       for (const rule of chain.rules) rules.push(count(side.role, chain, rule, counted.get(rule.id)));
     }
   }
   return { rules, pods };
+}
+
+/** Each family's set is read once, whichever of the tables that have it. */
+function podsIn(netlink: Netlink, { pods }: RedirectionPlan, sets: readonly NamedSet[]): string[] {
+  return [pods.set, pods.set6]
+    .flatMap((name) => {
+      const set = sets.find((candidate) => candidate.name === name);
+      return set === undefined ? [] : members(() => listElements(netlink, set));
+    })
+    .sort();
 }
 
 /** How much each rule counted between two readings, for those that counted anything: which rules a packet visited. */
@@ -102,9 +112,7 @@ function count(role: Role, { table, name }: ChainPlan, rule: RulePlan, tallied: 
 
 function members(list: () => { readonly key: string }[]): string[] {
   try {
-    return list()
-      .map(({ key }) => key)
-      .sort();
+    return list().map(({ key }) => key);
   } catch (error) {
     if ((error as { code?: unknown }).code === 'ENOENT') return [];
     throw error;

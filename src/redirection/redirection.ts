@@ -4,7 +4,7 @@ import { applySysctl, type ChangedSysctl } from './apply-sysctl.ts';
 import { checkPod } from './check-options.ts';
 import { invalid, RedirectionError } from './error.ts';
 import type { Kernel } from './kernel.ts';
-import { type Pod, podRoute, podSysctls, type RedirectionPlan } from './plan.ts';
+import { type Pod, podRoute, podSet, podSysctls, type RedirectionPlan } from './plan.ts';
 import { type ReadBack, readBackFrom } from './read-back.ts';
 import { removeFrom } from './remove.ts';
 import { nftablesRuleset } from './render-nftables.ts';
@@ -27,7 +27,8 @@ export class Redirection implements Disposable, AsyncDisposable {
     this.#plan = plan;
     this.#kernel = kernel;
     this.#pods = new Map(plan.pods.list.map((pod) => [pod.ip, pod]));
-    this.#sets = nftablesRuleset(plan, plan.pods.role).sets.filter(({ name }) => name === plan.pods.set);
+    const podSets = [plan.pods.set, plan.pods.set6];
+    this.#sets = nftablesRuleset(plan, plan.pods.role).sets.filter(({ name }) => podSets.includes(name));
     this.#changed = [...changed];
   }
 
@@ -37,7 +38,8 @@ export class Redirection implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Enrols a pod: its open connections are spared, then set entry and route go in together. Doing it again changes nothing.
+   * Enrols a pod: its open connections are spared, then set entry and route go in together. Doing it again changes nothing, and
+   * with another comment the comment alone: the address has gone to another pod.
    *
    * @returns false if it was enrolled already
    * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`, also where its address is enrolled for another device
@@ -45,13 +47,10 @@ export class Redirection implements Disposable, AsyncDisposable {
    */
   addPod(pod: Pod): boolean {
     this.#check('addPod');
-    checkPod('addPod', pod, 'pod');
-    const known = this.#pods.get(pod.ip);
-    if (known !== undefined) {
-      if (known.veth === pod.veth) return false;
-      throw invalid('addPod', 'pod.ip', `${pod.ip} is enrolled already, behind ${known.veth}`);
-    }
     const plan = this.#plan;
+    checkPod('addPod', plan, pod, 'pod');
+    const known = this.#pods.get(pod.ip);
+    if (known !== undefined) return this.#renamePod(known, pod);
     const place = this.#kernel.at(plan.pods.role);
     const transaction = new Transaction('redirection.addPod');
     const { spare } = plan.pods;
@@ -67,7 +66,8 @@ export class Redirection implements Disposable, AsyncDisposable {
       () => this.#elements('addElements', ip, comment).commit(place.netfilter),
       () => this.#elements('deleteElements', ip).commit(place.netfilter),
     );
-    transaction.step(`${place.role}: route for ${ip}`, () => replaceRoute(place.route, podRoute(plan, pod)));
+    const route = podRoute(plan, pod);
+    if (route !== undefined) transaction.step(`${place.role}: route for ${ip}`, () => replaceRoute(place.route, route));
     this.#pods.set(ip, pod);
     for (const before of changed) if (before !== undefined) this.#changed.push(before);
     return true;
@@ -77,22 +77,25 @@ export class Redirection implements Disposable, AsyncDisposable {
    * Takes a pod out: route and set entry together, since with the entry alone gone its new connections would hang (trap 3). Its
    * captured connections live on by their mark.
    *
+   * @param comment - take it out only if this is the comment it was enrolled with: the address may belong to another pod by now
    * @returns false if it was not enrolled
    * @throws {RedirectionError} `ERR_REDIRECTION_FAILED`; the pod is still enrolled
    */
-  removePod(ip: string): boolean {
+  removePod(ip: string, comment?: string): boolean {
     this.#check('removePod');
     const pod = this.#pods.get(ip);
-    if (pod === undefined) return false;
+    if (pod === undefined || (comment !== undefined && comment !== pod.comment)) return false;
     const plan = this.#plan;
     const place = this.#kernel.at(plan.pods.role);
     const transaction = new Transaction('redirection.removePod');
     const route = podRoute(plan, pod);
-    transaction.step(
-      `${place.role}: route for ${ip}`,
-      () => deleteRoute(place.route, route, { missingOk: true }),
-      () => replaceRoute(place.route, route),
-    );
+    if (route !== undefined) {
+      transaction.step(
+        `${place.role}: route for ${ip}`,
+        () => deleteRoute(place.route, route, { missingOk: true }),
+        () => replaceRoute(place.route, route),
+      );
+    }
     transaction.step(place.role, () =>
       // Added first, so that an entry which somebody took away is no error.
       this.#elements('deleteElements', ip, undefined, this.#elements('addElements', ip)).commit(place.netfilter),
@@ -128,8 +131,27 @@ export class Redirection implements Disposable, AsyncDisposable {
     this.close();
   }
 
+  #renamePod(known: Pod, pod: Pod): boolean {
+    const { ip, veth, comment } = pod;
+    if (known.veth !== veth) {
+      throw invalid('addPod', 'pod.ip', `${ip} is enrolled already, behind ${known.veth ?? 'no device'}`);
+    }
+    if (known.comment === comment) return false;
+    const place = this.#kernel.at(this.#plan.pods.role);
+    // Taken out and put in within one transaction: no packet finds it missing.
+    const batch = this.#elements('deleteElements', ip, undefined, this.#elements('addElements', ip));
+    new Transaction('redirection.addPod').step(place.role, () => {
+      this.#elements('addElements', ip, comment, batch).commit(place.netfilter);
+    });
+    this.#pods.set(ip, pod);
+    return false;
+  }
+
   #elements(verb: 'addElements' | 'deleteElements', key: string, comment?: string, batch = new Batch()): Batch {
-    for (const set of this.#sets) batch[verb](set, [comment === undefined ? { key } : { key, comment }]);
+    const name = podSet(this.#plan, { ip: key })?.name;
+    for (const set of this.#sets) {
+      if (set.name === name) batch[verb](set, [comment === undefined ? { key } : { key, comment }]);
+    }
     return batch;
   }
 

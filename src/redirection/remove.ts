@@ -1,11 +1,11 @@
-import { Batch, listTables } from '../netlink/nftables/index.ts';
+import { Batch } from '../netlink/nftables/index.ts';
 import { deleteLink, deleteRoute, deleteRule } from '../netlink/route/index.ts';
 import { writeSysctl } from '../netns/index.ts';
 import { ownedRouteTables, readRoutes } from './apply-routes.ts';
+import { presentTables } from './apply-rules.ts';
 import type { ChangedSysctl } from './apply-sysctl.ts';
 import { Kernel, type Namespaces, type Place, rolesOf } from './kernel.ts';
 import type { RedirectionPlan, SidePlan } from './plan.ts';
-import { ownedTables } from './render-nftables.ts';
 
 /**
  * Takes a redirection away, whoever put it in force: its rules, policy rules, the routes of its own tables, its links. What is not
@@ -44,9 +44,8 @@ export function removeFrom(plan: RedirectionPlan, kernel: Kernel, sysctls: reado
 /** First what sends packets to the proxy, so that they go their ordinary way again before it does. */
 function removeSide(plan: RedirectionPlan, side: SidePlan, place: Place): void {
   for (const rule of side.policyRules) deleteRule(place.route, rule, { missingOk: true });
-  const present = new Set(listTables(place.netfilter, 'ip').map(({ name }) => name));
   const batch = new Batch();
-  for (const table of ownedTables(plan)) if (present.has(table.name)) batch.deleteTable(table);
+  for (const table of presentTables(place.netfilter, plan)) batch.deleteTable(table);
   batch.commit(place.netfilter);
   if (ownedRouteTables(plan, side).length === 0) return;
   for (const route of readRoutes(place, plan, side).values()) deleteRoute(place.route, route, { missingOk: true });

@@ -15,7 +15,8 @@ export function renderText(plan: RedirectionPlan): string {
       lines.push(`  address  ${ip}/${prefixLength} on ${device}`);
     }
     for (const { name, value } of side.sysctls) lines.push(`  sysctl   ${name} = ${value}`);
-    for (const rule of side.policyRules) lines.push(`  ip rule  ${policyRuleText(rule)}`);
+    for (const rule of side.policyRules)
+      lines.push(`  ${rule.family === 4 ? 'ip' : 'ip6'} rule${rule.family === 4 ? ' ' : ''} ${policyRuleText(rule)}`);
     for (const route of side.routes) lines.push(`  route    ${routeText(route)}`);
     if (plan.pods.role === side.role) lines.push(...podLines(plan));
     lines.push(...chainLines(side));
@@ -43,11 +44,15 @@ function chainLines(side: SidePlan): string[] {
 }
 
 function podLines(plan: RedirectionPlan): string[] {
-  const { list, set } = plan.pods;
-  const lines = [`  set      ${set}: ${list.length} ${list.length === 1 ? 'pod' : 'pods'}`];
+  const { list, set, set6 } = plan.pods;
+  const names = [set, set6].filter((name) => name !== undefined);
+  if (names.length === 0) return [];
+  const lines = [`  set      ${names.join(', ')}: ${list.length} ${list.length === 1 ? 'pod' : 'pods'}`];
   for (const pod of list.slice(0, SHOWN_PODS)) {
     const comment = pod.comment === undefined ? '' : ` (${pod.comment})`;
-    lines.push(`    ${pod.ip}${comment} behind ${pod.veth}; route ${routeText(podRoute(plan, pod))}`);
+    const behind = pod.veth === undefined ? '' : ` behind ${pod.veth}`;
+    const route = podRoute(plan, pod);
+    lines.push(`    ${pod.ip}${comment}${behind}${route === undefined ? '' : `; route ${routeText(route)}`}`);
   }
   if (list.length > SHOWN_PODS) lines.push(`    and ${list.length - SHOWN_PODS} more`);
   return lines;
@@ -70,7 +75,7 @@ export function policyRuleText(rule: PolicyRule): string {
 export function routeText(route: Route): string {
   const parts = [`table ${route.table ?? 'main'}`];
   if (route.type !== undefined && route.type !== 'unicast') parts.push(String(route.type));
-  parts.push(route.destination === '0.0.0.0/0' ? 'default' : route.destination.replace(/\/32$/, ''));
+  parts.push(destinationText(route.destination));
   if (route.gateway !== undefined) parts.push(`via ${route.gateway}`);
   if (route.device !== undefined) parts.push(`dev ${route.device}`);
   if (route.onlink) parts.push('onlink');
@@ -78,27 +83,40 @@ export function routeText(route: Route): string {
   return parts.join(' ');
 }
 
+function destinationText(destination: string): string {
+  if (destination === '0.0.0.0/0' || destination === '::/0') return 'default';
+  return destination.replace(destination.includes(':') ? /\/128$/ : /\/32$/, '');
+}
+
 function matchText(match: Match): string {
   const not = 'not' in match && match.not ? 'not ' : '';
   switch (match.on) {
     case 'in-interface':
       return `${not}in ${match.name}`;
+    case 'out-interface':
+      return `${not}out ${match.name}`;
     case 'mark':
-      return `mark ${markText(match)}`;
+      return `${not}mark ${markText(match)}`;
     case 'connmark':
-      return `connmark ${markText(match)}`;
+      return `${not}connmark ${markText(match)}`;
     case 'protocol':
-      return match.destinationPort === undefined ? match.protocol : `${match.protocol} port ${match.destinationPort}`;
+      if (match.destinationPort !== undefined) return `${match.protocol} ${not}port ${match.destinationPort}`;
+      if (match.sourcePort !== undefined) return `${match.protocol} ${not}from port ${match.sourcePort}`;
+      return match.protocol;
     case 'source':
-      return `${not}from ${match.ip}`;
+      return `${not}from ${bothText(match.ip, match.ip6)}`;
     case 'destination':
-      return `${not}to ${match.ip}`;
+      return `${not}to ${bothText(match.ip, match.ip6)}`;
     case 'source-set':
-      return `from ${match.set}`;
+      return `from ${bothText(match.set, match.set6)}`;
     case 'destination-set':
-      return `to ${match.set}`;
+      return `to ${bothText(match.set, match.set6)}`;
     case 'source-local':
       return 'from this node';
+    case 'own-socket':
+      return 'from a socket of this node';
+    case 'established':
+      return 'under way';
   }
 }
 
@@ -106,17 +124,34 @@ function actionText(action: Action): string {
   switch (action.do) {
     case 'mark':
       return `set mark ${markText(action)}`;
+    case 'connmark':
+      return `set connmark ${markText(action)}`;
     case 'save-mark':
       return `save mark ${hex(action.mask)} on the connection`;
+    case 'restore-mark':
+      return 'take the mark from the connection';
+    case 'zone':
+      return `track in zone ${action.zone}`;
     case 'no-nat':
       return 'keep addresses';
+    case 'redirect':
+      return `redirect to port ${action.port}`;
     case 'dnat':
-      return `to ${action.ip}:${action.port}`;
-    case 'tproxy':
-      return `tproxy to ${action.ip}:${action.port}, set mark ${markText(action.mark)}, else ${action.otherwise}`;
+      return `to ${bothText(action.ip, action.ip6)}:${action.port}`;
+    case 'snat':
+      return `from ${bothText(action.ip, action.ip6)} instead`;
+    case 'tproxy': {
+      const to = action.ip === undefined ? `port ${action.port}` : `${bothText(action.ip, action.ip6)}:${action.port}`;
+      return `tproxy to ${to}, set mark ${markText(action.mark)}, else ${action.otherwise}`;
+    }
     default:
       return action.do;
   }
+}
+
+/** What is said of IPv4, and behind a stroke of IPv6. */
+function bothText(text: string, text6: string | undefined): string {
+  return text6 === undefined ? text : `${text}|${text6}`;
 }
 
 function markText({ value, mask }: Mark): string {

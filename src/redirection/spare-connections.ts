@@ -1,9 +1,10 @@
+import { parseIp } from '../ip/index.ts';
 import { type ConntrackEntry, listConntrack, setConntrackMark } from '../netlink/conntrack/index.ts';
 import type { Netlink } from '../netlink/index.ts';
 import { NetlinkError } from '../netlink/index.ts';
 import { ENOENT } from '../system/index.ts';
 import { SKIP_MARK } from './marks.ts';
-import type { Mark } from './plan.ts';
+import type { IpFamily, Mark } from './plan.ts';
 
 /** Up to this many pods the kernel is asked for each one's connections; beyond, the whole table is read once. */
 const ASK_EACH_UP_TO = 4;
@@ -20,7 +21,7 @@ export function spareConnections(netlink: Netlink, ips: readonly string[], spare
   const entries =
     ips.length <= ASK_EACH_UP_TO
       ? ips.flatMap((ip) => connectionsOf(netlink, ip))
-      : listConntrack(netlink, { family: 4 });
+      : familiesAmong(ips).flatMap((family) => listConntrack(netlink, { family }));
   let marked = 0;
   for (const entry of entries) {
     const { original, reply } = entry;
@@ -39,8 +40,13 @@ export function spareConnections(netlink: Netlink, ips: readonly string[], spare
 
 /** By either end: `reply.source` is the pod for connections to it, also for those that came by a service's address. */
 function connectionsOf(netlink: Netlink, ip: string): ConntrackEntry[] {
+  const { family } = parseIp(ip);
   return [
-    ...listConntrack(netlink, { family: 4, original: { source: ip } }),
-    ...listConntrack(netlink, { family: 4, reply: { source: ip } }),
+    ...listConntrack(netlink, { family, original: { source: ip } }),
+    ...listConntrack(netlink, { family, reply: { source: ip } }),
   ];
+}
+
+function familiesAmong(ips: readonly string[]): IpFamily[] {
+  return [...new Set(ips.map((ip) => parseIp(ip).family))];
 }

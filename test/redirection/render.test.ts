@@ -12,12 +12,10 @@ const plan = nodeMode({
 describe('renderNftables', () => {
   it('is one transaction that replaces what an earlier plan left', () => {
     const { commands } = renderNftables(plan, 'node');
-    expect(commands.slice(0, 6)).toEqual(
-      ['mangle', 'nat', 'filter'].flatMap((kind) => [
-        `add table ip ztunnel-${kind}`,
-        `delete table ip ztunnel-${kind}`,
-      ]),
+    const owned = ['ip', 'ip6'].flatMap((family) =>
+      ['raw', 'mangle', 'nat', 'filter'].map((kind) => `${family} ztunnel-${kind}`),
     );
+    expect(commands.slice(0, 16)).toEqual(owned.flatMap((table) => [`add table ${table}`, `delete table ${table}`]));
     expect(commands).toContain('add element ip ztunnel-mangle ztunnel-pods-ips { 10.244.1.10 }');
     expect(commands).toContain('add rule ip ztunnel-mangle ztunnel-PREROUTING "prerouting-15"');
     // Rules name chains and sets that must be there before them.
@@ -39,7 +37,7 @@ describe('renderNftables', () => {
   });
 
   it('of a role that the plan does not have takes tables away, and adds none', () => {
-    expect(renderNftables(plan, 'nobody').commands).toHaveLength(6);
+    expect(renderNftables(plan, 'nobody').commands).toHaveLength(16);
   });
 
   it('refuses a save-mark without a match on its bits, naming the rule', () => {

@@ -23,6 +23,13 @@ export function hostU32(value: number): Buffer {
   return bytes;
 }
 
+/** A 16-bit number in host byte order, which is how a conntrack zone lies in a register. */
+export function hostU16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(value);
+  return bytes;
+}
+
 /** A 16-bit number in network byte order, which is how ports lie in a register. */
 export function networkU16(value: number): Buffer {
   const bytes = Buffer.alloc(2);

@@ -2,7 +2,7 @@ import { ipBytes, parseIp } from '../../ip/index.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../../system/index.ts';
 import { NFT_REG_1 } from './constants.ts';
 import { hostU32, networkU16 } from './data.ts';
-import { NFT_CMP_EQ, NFT_CMP_NEQ } from './expressions/cmp.ts';
+import { NFT_CMP_EQ, NFT_CMP_GTE, NFT_CMP_NEQ } from './expressions/cmp.ts';
 import { NFT_CT_MARK, NFT_CT_STATE } from './expressions/ct.ts';
 import { NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFTA_FIB_F_SADDR, RTN_LOCAL } from './expressions/fib.ts';
 import type { Expression } from './expressions/index.ts';
@@ -65,20 +65,20 @@ function addressInSet(
   return [loadAddress(which, family), { type: 'lookup', set, sreg: NFT_REG_1, invert: comparison === '!=' }];
 }
 
-function port(offset: 0 | 2, protocol: 'tcp' | 'udp', number: number): Expression[] {
+function port(offset: 0 | 2, protocol: 'tcp' | 'udp', number: number, comparison: Comparison): Expression[] {
   return [
     ...l4proto(protocol),
     { type: 'payload', dreg: NFT_REG_1, base: NFT_PAYLOAD_TRANSPORT_HEADER, offset, length: 2 },
-    compare(networkU16(checkPort(number, 'port')), '=='),
+    compare(networkU16(checkPort(number, 'port')), comparison),
   ];
 }
 
-function masked(load: Expression, value: number, mask: number): Expression[] {
-  if (mask === 0xffffffff) return [load, compare(hostU32(value), '==')];
+function masked(load: Expression, value: number, mask: number, comparison: Comparison): Expression[] {
+  if (mask === 0xffffffff) return [load, compare(hostU32(value), comparison)];
   return [
     load,
     { type: 'bitwise', sreg: NFT_REG_1, dreg: NFT_REG_1, mask: hostU32(mask), xor: hostU32(0) },
-    compare(hostU32(value), '=='),
+    compare(hostU32(value), comparison),
   ];
 }
 
@@ -101,10 +101,11 @@ export const match = {
   oifname: (name: string, comparison: Comparison = '=='): Expression[] =>
     interfaceName(NFT_META_OIFNAME, name, comparison),
   /** `meta mark and 0x220 == 0x220` */
-  mark: (value: number, mask = 0xffffffff): Expression[] => masked(loadMeta(NFT_META_MARK), value, mask),
+  mark: (value: number, mask = 0xffffffff, comparison: Comparison = '=='): Expression[] =>
+    masked(loadMeta(NFT_META_MARK), value, mask, comparison),
   /** `ct mark and 0x210 == 0x210` */
-  ctMark: (value: number, mask = 0xffffffff): Expression[] =>
-    masked({ type: 'ct', key: NFT_CT_MARK, dreg: NFT_REG_1 }, value, mask),
+  ctMark: (value: number, mask = 0xffffffff, comparison: Comparison = '=='): Expression[] =>
+    masked({ type: 'ct', key: NFT_CT_MARK, dreg: NFT_REG_1 }, value, mask, comparison),
   /** `ct state established,related` */
   ctState: (...wanted: (keyof typeof states)[]): Expression[] => [
     { type: 'ct', key: NFT_CT_STATE, dreg: NFT_REG_1 },
@@ -130,13 +131,20 @@ export const match = {
   destinationInSet: (set: string, family: 4 | 6 = 4, comparison: Comparison = '=='): Expression[] =>
     addressInSet('destination', set, family, comparison),
   /** `tcp sport 80` */
-  sourcePort: (protocol: 'tcp' | 'udp', number: number): Expression[] => port(0, protocol, number),
+  sourcePort: (protocol: 'tcp' | 'udp', number: number, comparison: Comparison = '=='): Expression[] =>
+    port(0, protocol, number, comparison),
   /** `tcp dport 15008` */
-  destinationPort: (protocol: 'tcp' | 'udp', number: number): Expression[] => port(2, protocol, number),
+  destinationPort: (protocol: 'tcp' | 'udp', number: number, comparison: Comparison = '=='): Expression[] =>
+    port(2, protocol, number, comparison),
   /** `fib saddr type local` */
   sourceIsLocal: (): Expression[] => addressType(NFTA_FIB_F_SADDR),
   /** `fib daddr type local` */
   destinationIsLocal: (): Expression[] => addressType(NFTA_FIB_F_DADDR),
   /** `meta skuid 1337` */
   socketUser: (uid: number): Expression[] => [loadMeta(NFT_META_SKUID), compare(hostU32(uid), '==')],
+  /** `meta skuid >= 0`, true of any user: what nft has for iptables' `-m owner --socket-exists` */
+  hasSocket: (): Expression[] => [
+    loadMeta(NFT_META_SKUID),
+    { type: 'cmp', sreg: NFT_REG_1, op: NFT_CMP_GTE, value: hostU32(0) },
+  ],
 } as const;

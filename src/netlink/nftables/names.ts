@@ -36,3 +36,9 @@ export function checkPort(value: number, field: string): number {
   if (!Number.isInteger(value) || value < 0 || value > 0xffff) throw invalid(field, `${value} is not 0 to 65535`);
   return value;
 }
+
+/** A conntrack zone. @throws {InvalidInputError} `ERR_NFTABLES_INVALID` naming `zone` */
+export function checkZone(value: number): number {
+  if (!Number.isInteger(value) || value < 0 || value > 0xffff) throw invalid('zone', `${value} is not 0 to 65535`);
+  return value;
+}

@@ -1,12 +1,12 @@
 import { ipBytes, parseIp } from '../../ip/index.ts';
 import { NFPROTO_IPV4, NFPROTO_IPV6, NFT_REG_1, NFT_REG_2 } from './constants.ts';
-import { hostU32, networkU16 } from './data.ts';
-import { NFT_CT_MARK } from './expressions/ct.ts';
+import { hostU16, hostU32, networkU16 } from './data.ts';
+import { NFT_CT_MARK, NFT_CT_ZONE } from './expressions/ct.ts';
 import type { Expression, Verdict } from './expressions/index.ts';
 import { NFT_META_MARK } from './expressions/meta.ts';
 import { NFT_PAYLOAD_NETWORK_HEADER } from './expressions/payload.ts';
 import { NFT_REJECT_TCP_RST } from './expressions/reject.ts';
-import { checkName, checkPort } from './names.ts';
+import { checkName, checkPort, checkZone } from './names.ts';
 
 function verdict(value: Verdict): Expression[] {
   return [{ type: 'immediate', verdict: value }];
@@ -71,10 +71,25 @@ export const statement = {
     rewrite(~mask, value),
     { type: 'ct', key: NFT_CT_MARK, sreg: NFT_REG_1 },
   ],
+  /** `meta mark set ct mark` */
+  restoreMark: (): Expression[] => [
+    { type: 'ct', key: NFT_CT_MARK, dreg: NFT_REG_1 },
+    { type: 'meta', key: NFT_META_MARK, sreg: NFT_REG_1 },
+  ],
+  /** `ct zone set 1`; before connection tracking, so at a priority below -200 */
+  ctZone: (zone: number): Expression[] => [
+    { type: 'immediate', dreg: NFT_REG_1, value: hostU16(checkZone(zone)) },
+    { type: 'ct', key: NFT_CT_ZONE, sreg: NFT_REG_1 },
+  ],
   /** `tproxy to 127.0.0.1:15001`; breaks to the next rule where no socket listens */
   tproxy: (ip: string, port: number): Expression[] => {
     const { load, family, registers } = target(ip, port);
     return [...load, { type: 'tproxy', family, ...registers }];
+  },
+  /** `tproxy to :15006`: at any address of the incoming device; `family` is the table's */
+  tproxyPort: (port: number, family: 4 | 6 = 4): Expression[] => {
+    const { load, registers } = target(undefined, port);
+    return [...load, { type: 'tproxy', family: family === 4 ? NFPROTO_IPV4 : NFPROTO_IPV6, ...registers }];
   },
   /** `dnat to 10.244.1.2:15053`; needs a match on the l4 protocol before it where there is a port */
   dnat: (ip: string, port?: number): Expression[] => {
