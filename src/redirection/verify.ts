@@ -1,0 +1,65 @@
+import { checkNamespaces, Kernel, type Namespaces, rolesOf } from './kernel.ts';
+import type { RedirectionPlan } from './plan.ts';
+import type { Difference } from './verify-difference.ts';
+import { foreignChains, foreignNotes, foreignPolicyRules } from './verify-foreign.ts';
+import { verifyAddresses, verifyLinks, verifyPolicyRules, verifyRoutes, verifySysctls } from './verify-network.ts';
+import { verifyRules } from './verify-rules.ts';
+
+/** How the kernel differs from a plan. */
+export interface Verification {
+  /** No difference at all. */
+  readonly inForce: boolean;
+  /** In the order in which the plan is carried out. */
+  readonly differences: readonly Difference[];
+  /** What could not be judged, for a person: rules that no interface of the kernel shows. */
+  readonly notes: readonly string[];
+}
+
+/** Options of {@link verify}. */
+export interface VerifyOptions {
+  /** Looked at between parts. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Reads back everything that a plan puts in force (links, addresses, kernel parameters, routes, policy rules, sets, chains, rules)
+ * and lists what differs, by meaning: it makes no difference how a rule is written, or who wrote it. Looks too for rules of others
+ * that decide before the plan's do: kube-proxy's, a CNI's, iptables-nft's. Changes nothing.
+ *
+ * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID` for a role without a namespace
+ * @throws {NetlinkError} where the kernel cannot be read
+ */
+export function verify(plan: RedirectionPlan, namespaces: Namespaces, options: VerifyOptions = {}): Verification {
+  checkNamespaces(plan, namespaces);
+  using kernel = new Kernel(namespaces, rolesOf(plan));
+  return verifyFrom(plan, kernel, 'everything', options.signal);
+}
+
+/**
+ * As {@link verify}, by sockets that are open. `own` leaves out what no notification tells of, and what is not the plan's own:
+ * kernel parameters and the rules of others.
+ */
+export function verifyFrom(
+  plan: RedirectionPlan,
+  kernel: Kernel,
+  extent: 'everything' | 'own',
+  signal?: AbortSignal,
+): Verification {
+  const differences = verifyLinks(plan, kernel);
+  const notes: string[] = [];
+  for (const side of plan.sides) {
+    signal?.throwIfAborted();
+    const place = kernel.at(side.role);
+    differences.push(...verifyAddresses(side, place));
+    if (extent === 'everything') differences.push(...verifySysctls(plan, side, place));
+    differences.push(
+      ...verifyRoutes(plan, side, place),
+      ...verifyPolicyRules(side, place),
+      ...verifyRules(plan, place),
+    );
+    if (extent === 'own') continue;
+    differences.push(...foreignPolicyRules(side, place), ...foreignChains(plan, place));
+    notes.push(...foreignNotes(plan, place));
+  }
+  return { inForce: differences.length === 0, differences, notes };
+}
