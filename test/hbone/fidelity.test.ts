@@ -1,0 +1,4 @@
+import { hboneFidelity } from './fidelity.ts';
+import { hbone } from './mesh.ts';
+
+hboneFidelity(hbone);
