@@ -67,7 +67,11 @@ export { POD_ROLE, type PodModeOptions, PROBE_IP, PROBE_IP6 } from './pod-mode-o
 export { countsBetween, type ReadBack, type RuleCount, readBack } from './read-back.ts';
 export { Redirection } from './redirection.ts';
 export { remove } from './remove.ts';
+export { type IptablesOptions, type IptablesText, renderIptables } from './render-iptables.ts';
+export { renderNftText } from './render-nft-text.ts';
 export { renderNftables } from './render-nftables.ts';
 export { policyRuleText, renderText, routeText, ruleText } from './render-text.ts';
 export { type Verification, type VerifyOptions, verify } from './verify.ts';
 export { type Difference, type DifferenceSubject, differenceText } from './verify-difference.ts';
+export { type Watch, type WatchEnd, type WatchEvent, type WatchOptions, watch } from './watch.ts';
+export type { RepairLimitOptions } from './watch-limit.ts';

@@ -1,5 +1,5 @@
 import { CONNSKIP_MARK, OUTBOUND_MARK, PROXY_MARK, PROXYRET_MARK, SKIP_MARK } from './marks.ts';
-import { type NodeModeOptions, PODS_SET } from './node-mode-options.ts';
+import { both, type NodeModeOptions, podsSet } from './node-mode-options.ts';
 import { DNS_PORT } from './node-mode-proxy.ts';
 import type { Action, ChainPlan, Mark, Match, RulePlan } from './plan.ts';
 
@@ -12,7 +12,14 @@ export function nodeChains(options: NodeModeOptions, tunnelPort: number): ChainP
     chain(prefix, 'mangle', 'prerouting', before, prerouting(options, tunnelPort)),
     chain(prefix, 'mangle', 'forward', before, saves('forward')),
     chain(prefix, 'mangle', 'input', before, saves('input')),
-    chain(prefix, 'mangle', 'output', afterNat ? 'after-nat' : before, [hostTraffic(afterNat)]),
+    afterNat
+      ? {
+          ...chain(prefix, 'mangle', 'output', 'after-nat', [hostTraffic(options, true)]),
+          iptablesRules: [hostTraffic(options, false)],
+        }
+      : chain(prefix, 'mangle', 'output', before, [hostTraffic(options, false)]),
+    // Facts section 7.6 has it, and nothing in it.
+    chain(prefix, 'mangle', 'postrouting', before, []),
     chain(prefix, 'nat', 'prerouting', before, natPrerouting(options)),
     chain(prefix, 'nat', 'postrouting', before, [
       rule('nat-postrouting-1', [marked(OUTBOUND_MARK)], { do: 'no-nat' }, 'the proxy sees the pod as the source'),
@@ -23,7 +30,8 @@ export function nodeChains(options: NodeModeOptions, tunnelPort: number): ChainP
   ];
 }
 
-function prerouting({ ztunnelVeth, ztunnelIp }: NodeModeOptions, tunnelPort: number): RulePlan[] {
+function prerouting(options: NodeModeOptions, tunnelPort: number): RulePlan[] {
+  const { ztunnelVeth, ztunnelIp, ztunnelIp6 } = options;
   const id = (number: number) => `prerouting-${number}`;
   const fromProxy: Match = { on: 'in-interface', name: ztunnelVeth };
   const udp: Match = { on: 'protocol', protocol: 'udp' };
@@ -46,7 +54,7 @@ function prerouting({ ztunnelVeth, ztunnelIp }: NodeModeOptions, tunnelPort: num
     rule(id(9), [marked(PROXYRET_MARK)], back),
     rule(
       id(10),
-      [fromProxy, { on: 'source', ip: ztunnelIp, not: true }],
+      [fromProxy, { on: 'source', ...both(ztunnelIp, ztunnelIp6), not: true }],
       mark(PROXY_MARK),
       'the proxy, with a pod’s address',
     ),
@@ -58,7 +66,7 @@ function prerouting({ ztunnelVeth, ztunnelIp }: NodeModeOptions, tunnelPort: num
       id(15),
       [
         { on: 'protocol', protocol: 'tcp' },
-        { on: 'source-set', set: PODS_SET },
+        { on: 'source-set', ...podsSet(options) },
       ],
       mark(OUTBOUND_MARK),
       'first packet of an enrolled pod: to the proxy',
@@ -73,26 +81,27 @@ function saves(hook: 'forward' | 'input'): RulePlan[] {
 }
 
 /** Traps 1 and 2. Neither cure asks for a socket: that test does not match the last ACK of a closed one. */
-function hostTraffic(afterNat: boolean): RulePlan {
+function hostTraffic(options: NodeModeOptions, afterNat: boolean): RulePlan {
   const matches: Match[] = afterNat
     ? [
         { on: 'protocol', protocol: 'tcp' },
-        { on: 'destination-set', set: PODS_SET },
+        { on: 'destination-set', ...podsSet(options) },
       ]
     : [{ on: 'source-local' }];
   return rule('output-1', matches, mark(CONNSKIP_MARK), 'the node’s own connections, probes among them');
 }
 
-function natPrerouting({ captureDns, ztunnelIp }: NodeModeOptions): RulePlan[] {
+function natPrerouting(options: NodeModeOptions): RulePlan[] {
+  const { captureDns, ztunnelIp, ztunnelIp6 } = options;
   const rules = [
     rule('nat-prerouting-1', [marked(OUTBOUND_MARK)], { do: 'no-nat' }, 'keeps the VIP: kube-proxy passes by'),
   ];
   if (!captureDns) return rules;
   const query: Match[] = [
-    { on: 'source-set', set: PODS_SET },
+    { on: 'source-set', ...podsSet(options) },
     { on: 'protocol', protocol: 'udp', destinationPort: 53 },
   ];
-  const toProxy: Action = { do: 'dnat', ip: ztunnelIp, port: DNS_PORT };
+  const toProxy: Action = { do: 'dnat', ...both(ztunnelIp, ztunnelIp6), port: DNS_PORT };
   return [...rules, rule('nat-prerouting-2', query, toProxy, 'DNS of enrolled pods')];
 }
 

@@ -37,6 +37,16 @@ export interface NodeModeOptions {
 export const PODS_SET = 'ztunnel-pods-ips';
 /** Its IPv6 twin, which the articles do not have. */
 export const PODS_SET6 = 'ztunnel-pods-ips-v6';
+/** An address and, where the plan is for IPv6 too, its twin. */
+export function both(ip: string, ip6: string | undefined): { readonly ip: string; readonly ip6?: string } {
+  return ip6 === undefined ? { ip } : { ip, ip6 };
+}
+
+/** The set of enrolled pods, in a condition. */
+export function podsSet({ ztunnelIp6 }: NodeModeOptions): { readonly set: string; readonly set6?: string } {
+  return ztunnelIp6 === undefined ? { set: PODS_SET } : { set: PODS_SET, set6: PODS_SET6 };
+}
+
 /** Roles of a node-mode plan: give a namespace for each. */
 export const NODE_ROLE = 'node';
 export const ZTUNNEL_ROLE = 'ztunnel';

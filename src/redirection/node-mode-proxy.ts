@@ -1,5 +1,5 @@
 import { ORG_SRC_RET_MARK, TPROXY_MARK } from './marks.ts';
-import type { NodeModeOptions } from './node-mode-options.ts';
+import { both, type NodeModeOptions } from './node-mode-options.ts';
 import type { ChainPlan, Match, RulePlan } from './plan.ts';
 
 /** Listeners of the proxy, facts section 2.1: they must be transparent, and not be bound to the proxy's own address (trap 7). */
@@ -15,7 +15,7 @@ export function proxyChains(options: NodeModeOptions): ChainPlan[] {
   const pistioin: Match = { on: 'in-interface', name: 'pistioin' };
   const pistioout: Match = { on: 'in-interface', name: 'pistioout' };
   const eth0: Match = { on: 'in-interface', name: options.ztunnelDevice ?? 'eth0' };
-  const elsewhere: Match = { on: 'destination', ip: options.ztunnelIp, not: true };
+  const elsewhere: Match = { on: 'destination', ...both(options.ztunnelIp, options.ztunnelIp6), not: true };
   return [
     {
       name: 'PREROUTING',
@@ -39,5 +39,6 @@ export function proxyChains(options: NodeModeOptions): ChainPlan[] {
 
 /** With a drop behind it: a proxy that is gone must not turn HBONE into plaintext (node mode, change 2; trap 13). */
 function tproxy(id: string, matches: readonly Match[], port: number, why: string): RulePlan {
-  return { id, matches, action: { do: 'tproxy', ip: '127.0.0.1', port, mark: TPROXY_MARK, otherwise: 'drop' }, why };
+  const to = { ip: '127.0.0.1', ip6: '::1', port };
+  return { id, matches, action: { do: 'tproxy', ...to, mark: TPROXY_MARK, otherwise: 'drop' }, why };
 }

@@ -2,9 +2,9 @@ import type { Rule as PolicyRule, Route } from '../netlink/route/index.ts';
 import { checkNodeModeOptions } from './check-options.ts';
 import { CONNSKIP_MARK, ORG_SRC_RET_MARK, OUTBOUND_MARK, PROXYRET_MARK, SKIP_MARK, TPROXY_MARK } from './marks.ts';
 import { nodeChains } from './node-mode-node.ts';
-import { NODE_ROLE, type NodeModeOptions, PODS_SET, ZTUNNEL_ROLE } from './node-mode-options.ts';
+import { NODE_ROLE, type NodeModeOptions, PODS_SET, PODS_SET6, podsSet, ZTUNNEL_ROLE } from './node-mode-options.ts';
 import { proxyChains } from './node-mode-proxy.ts';
-import type { LinkPlan, Mark, RedirectionPlan, SidePlan } from './plan.ts';
+import type { IpFamily, LinkPlan, Mark, RedirectionPlan, SidePlan } from './plan.ts';
 
 /** Routing tables of facts section 7.6. */
 export const INBOUND_TABLE = 100;
@@ -18,56 +18,71 @@ const NETWORKS = {
   in: { node: 'istioin', proxy: 'pistioin', nodeIp: '192.168.126.1', proxyIp: '192.168.126.2', vni: 1000 },
   out: { node: 'istioout', proxy: 'pistioout', nodeIp: '192.168.127.1', proxyIp: '192.168.127.2', vni: 1001 },
 } as const;
+/** The same two in IPv6: this library's own choice, under the prefix that Istio uses for the probes. */
+const NETWORKS6 = {
+  in: { nodeIp: 'fd16:9254:7127:126::1', proxyIp: 'fd16:9254:7127:126::2' },
+  out: { nodeIp: 'fd16:9254:7127:127::1', proxyIp: 'fd16:9254:7127:127::2' },
+} as const;
 
 /**
  * The node-level redirection of Istio 1.18 to 1.20, in the form seen working: facts section 7.6 with the cures of the traps
  * (node mode, traps 1 to 13). The node must forward (`net.ipv4.ip_forward=1`) and route to its pods' devices by its main table.
  *
+ * The original knew IPv4 only. With `hostIp6` and `ztunnelIp6` every chain, rule, policy rule and route is there for IPv6 as well, by
+ * the same marks and numbers; set {@link PODS_SET6} and the IPv6 addresses of istioin and istioout are this library's own. The node
+ * must then forward IPv6 too (`net.ipv6.conf.all.forwarding=1`).
+ *
  * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID` or `ERR_IP_ADDRESS`, naming the option
  */
 export function nodeMode(options: NodeModeOptions): RedirectionPlan {
   checkNodeModeOptions(options);
+  const families: readonly IpFamily[] = options.ztunnelIp6 === undefined ? [4] : [4, 6];
   const node: SidePlan = {
     role: NODE_ROLE,
-    addresses: [
-      { device: NETWORKS.in.node, ip: NETWORKS.in.nodeIp, prefixLength: 30 },
-      { device: NETWORKS.out.node, ip: NETWORKS.out.nodeIp, prefixLength: 30 },
-    ],
+    addresses: addresses(families, 'node'),
     sysctls: nodeSysctls(options.ztunnelVeth),
     routes: nodeRoutes(options),
-    policyRules: [
-      { family: 4, priority: 100, ...selector(SKIP_MARK), goto: MAIN_RULE_PRIORITY },
-      { family: 4, priority: 101, ...selector(OUTBOUND_MARK), table: OUTBOUND_TABLE },
-      { family: 4, priority: 102, ...selector(PROXYRET_MARK), table: PROXY_TABLE },
-      { family: 4, priority: 103, table: INBOUND_TABLE },
-    ],
-    sets: [{ name: PODS_SET, family: 4 }],
+    policyRules: families.flatMap((family) => [
+      { family, priority: 100, ...selector(SKIP_MARK), goto: MAIN_RULE_PRIORITY },
+      { family, priority: 101, ...selector(OUTBOUND_MARK), table: OUTBOUND_TABLE },
+      { family, priority: 102, ...selector(PROXYRET_MARK), table: PROXY_TABLE },
+      { family, priority: 103, table: INBOUND_TABLE },
+    ]),
+    sets: families.map((family) => ({ name: family === 4 ? PODS_SET : PODS_SET6, family })),
     chains: nodeChains(options, tunnelPort(options)),
   };
   const proxy: SidePlan = {
     role: ZTUNNEL_ROLE,
-    addresses: [
-      { device: NETWORKS.in.proxy, ip: NETWORKS.in.proxyIp, prefixLength: 30 },
-      { device: NETWORKS.out.proxy, ip: NETWORKS.out.proxyIp, prefixLength: 30 },
-    ],
+    addresses: addresses(families, 'proxy'),
     sysctls: proxySysctls(options),
     // Every address is this namespace's own for a packet with one of the two marks.
-    routes: [{ destination: '0.0.0.0/0', type: 'local', device: 'lo', table: INBOUND_TABLE }],
-    policyRules: [
-      { family: 4, priority: 20000, ...selector(TPROXY_MARK), table: INBOUND_TABLE },
-      { family: 4, priority: 20003, ...selector(ORG_SRC_RET_MARK), table: INBOUND_TABLE },
-    ],
+    routes: families.map((family) => ({
+      destination: family === 4 ? '0.0.0.0/0' : '::/0',
+      type: 'local',
+      device: 'lo',
+      table: INBOUND_TABLE,
+    })),
+    policyRules: families.flatMap((family) => [
+      { family, priority: 20000, ...selector(TPROXY_MARK), table: INBOUND_TABLE },
+      { family, priority: 20003, ...selector(ORG_SRC_RET_MARK), table: INBOUND_TABLE },
+    ]),
     sets: [],
     chains: proxyChains(options),
   };
+  const device = NETWORKS.in.node;
+  const { hostIp, hostIp6 } = options;
   return {
     name: options.name ?? 'ztunnel',
+    families,
     links: links(options),
     sides: [proxy, node],
     pods: {
       role: NODE_ROLE,
-      set: PODS_SET,
-      route: { table: INBOUND_TABLE, gateway: NETWORKS.in.proxyIp, device: NETWORKS.in.node, source: options.hostIp },
+      ...podsSet(options),
+      route: { table: INBOUND_TABLE, gateway: NETWORKS.in.proxyIp, device, source: hostIp },
+      ...(hostIp6 === undefined
+        ? {}
+        : { route6: { table: INBOUND_TABLE, gateway: NETWORKS6.in.proxyIp, device, source: hostIp6 } }),
       sysctls: [
         { name: 'net.ipv4.conf.{veth}.rp_filter', value: '0' },
         // Trap 12: a gateway that answers by proxy ARP would do so after up to 0.8 s.
@@ -77,6 +92,16 @@ export function nodeMode(options: NodeModeOptions): RedirectionPlan {
       list: options.pods ?? [],
     },
   };
+}
+
+function addresses(families: readonly IpFamily[], end: 'node' | 'proxy'): SidePlan['addresses'] {
+  return families.flatMap((family) =>
+    (['in', 'out'] as const).map((direction) => {
+      const device = NETWORKS[direction][end];
+      if (family === 4) return { device, ip: NETWORKS[direction][`${end}Ip`], prefixLength: 30 };
+      return { device, ip: NETWORKS6[direction][`${end}Ip`], prefixLength: 126, noDad: true };
+    }),
+  );
 }
 
 function selector({ value, mask }: Mark): Pick<PolicyRule, 'fwmark' | 'fwmask'> {
@@ -121,18 +146,30 @@ function proxySysctls(options: NodeModeOptions): SidePlan['sysctls'] {
   ];
 }
 
-function nodeRoutes({ ztunnelIp, ztunnelVeth }: NodeModeOptions): Route[] {
+function nodeRoutes({ ztunnelIp, ztunnelIp6, ztunnelVeth }: NodeModeOptions): Route[] {
   const toProxy = (table: number): Route => ({
     destination: `${ztunnelIp}/32`,
     device: ztunnelVeth,
     scope: 'link',
     table,
   });
-  return [
+  const toProxy6 = (table: number): Route => ({ destination: `${ztunnelIp6}/128`, device: ztunnelVeth, table });
+  const out = { device: NETWORKS.out.node, table: OUTBOUND_TABLE };
+  const back = { device: ztunnelVeth, onlink: true, table: PROXY_TABLE };
+  const routes = [
     toProxy(INBOUND_TABLE),
     toProxy(OUTBOUND_TABLE),
-    { destination: '0.0.0.0/0', gateway: NETWORKS.out.proxyIp, device: NETWORKS.out.node, table: OUTBOUND_TABLE },
+    { destination: '0.0.0.0/0', gateway: NETWORKS.out.proxyIp, ...out },
     toProxy(PROXY_TABLE),
-    { destination: '0.0.0.0/0', gateway: ztunnelIp, device: ztunnelVeth, onlink: true, table: PROXY_TABLE },
+    { destination: '0.0.0.0/0', gateway: ztunnelIp, ...back },
+  ];
+  if (ztunnelIp6 === undefined) return routes;
+  return [
+    ...routes,
+    toProxy6(INBOUND_TABLE),
+    toProxy6(OUTBOUND_TABLE),
+    { destination: '::/0', gateway: NETWORKS6.out.proxyIp, ...out },
+    toProxy6(PROXY_TABLE),
+    { destination: '::/0', gateway: ztunnelIp6, ...back },
   ];
 }

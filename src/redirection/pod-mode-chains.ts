@@ -98,6 +98,9 @@ function tproxyRules(options: PodModeOptions): RulePlan[] {
     stampRule,
     rule(id(2), [{ on: 'source', ...probe(options) }, tcp], accept, 'a probe of the node'),
     rule(id(3), [notLoopback, tcp, { on: 'in-interface', name: 'lo' }], accept, 'the pod to itself'),
+    ...(options.virtualInterfaces ?? []).map((name) =>
+      rule(`${id(3)}-${name}`, [tcp, { on: 'in-interface', name }], accept, 'a virtual machine in the pod: see nat'),
+    ),
     rule(id(4), [hbone, notOfProxy], to(INBOUND_HBONE_PORT), 'HBONE for the pod'),
     rule(id(5), [tcp, { on: 'established' }], accept, 'goes by its socket'),
     rule(id(6), [notLoopback, tcp, notOfProxy], to(INBOUND_PLAINTEXT_PORT), 'plaintext for the pod'),

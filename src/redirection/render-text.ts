@@ -17,7 +17,9 @@ export function renderText(plan: RedirectionPlan): string {
     for (const { name, value } of side.sysctls) lines.push(`  sysctl   ${name} = ${value}`);
     for (const rule of side.policyRules)
       lines.push(`  ${rule.family === 4 ? 'ip' : 'ip6'} rule${rule.family === 4 ? ' ' : ''} ${policyRuleText(rule)}`);
-    for (const route of side.routes) lines.push(`  route    ${routeText(route)}`);
+    for (const route of side.routes) {
+      lines.push(`  route${route.destination.includes(':') ? '6' : ' '}   ${routeText(route)}`);
+    }
     if (plan.pods.role === side.role) lines.push(...podLines(plan));
     lines.push(...chainLines(side));
   }

@@ -190,6 +190,7 @@ describeRequiring('apply', rootAndTools, () => {
         ['ztunnel-mangle', 'ztunnel-FORWARD', 'forward', -150],
         ['ztunnel-mangle', 'ztunnel-INPUT', 'input', -150],
         ['ztunnel-mangle', 'ztunnel-OUTPUT', 'output', -90],
+        ['ztunnel-mangle', 'ztunnel-POSTROUTING', 'postrouting', -150],
         ['ztunnel-nat', 'ztunnel-PREROUTING', 'prerouting', -101],
         ['ztunnel-nat', 'ztunnel-POSTROUTING', 'postrouting', 99],
         ['ztunnel-filter', 'ztunnel-FORWARD', 'forward', -1],
