@@ -23,9 +23,9 @@ export function proxyChains(options: NodeModeOptions): ChainPlan[] {
       hook: 'prerouting',
       place: 'before-others',
       rules: [
-        tproxy('ztunnel-1', [pistioin, hbone], INBOUND_HBONE_PORT, 'HBONE for an enrolled pod'),
-        tproxy('ztunnel-2', [pistioout, tcp], OUTBOUND_PORT, 'from an enrolled pod'),
-        tproxy('ztunnel-3', [pistioin, tcp], INBOUND_PLAINTEXT_PORT, 'plaintext for an enrolled pod'),
+        tproxy(options, 'ztunnel-1', [pistioin, hbone], INBOUND_HBONE_PORT, 'HBONE for an enrolled pod'),
+        tproxy(options, 'ztunnel-2', [pistioout, tcp], OUTBOUND_PORT, 'from an enrolled pod'),
+        tproxy(options, 'ztunnel-3', [pistioin, tcp], INBOUND_PLAINTEXT_PORT, 'plaintext for an enrolled pod'),
         {
           id: 'ztunnel-4',
           matches: [eth0, tcp, elsewhere],
@@ -38,7 +38,13 @@ export function proxyChains(options: NodeModeOptions): ChainPlan[] {
 }
 
 /** With a drop behind it: a proxy that is gone must not turn HBONE into plaintext (node mode, change 2; trap 13). */
-function tproxy(id: string, matches: readonly Match[], port: number, why: string): RulePlan {
-  const to = { ip: '127.0.0.1', ip6: '::1', port };
+function tproxy(
+  { ztunnelIp6 }: NodeModeOptions,
+  id: string,
+  matches: readonly Match[],
+  port: number,
+  why: string,
+): RulePlan {
+  const to = { ...both('127.0.0.1', ztunnelIp6 === undefined ? undefined : '::1'), port };
   return { id, matches, action: { do: 'tproxy', ...to, mark: TPROXY_MARK, otherwise: 'drop' }, why };
 }
