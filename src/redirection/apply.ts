@@ -45,20 +45,34 @@ export function apply(plan: RedirectionPlan, namespaces: Namespaces, options: Ap
   }
 }
 
-function applySide(transaction: Transaction, place: Place, plan: RedirectionPlan, side: SidePlan): ChangedSysctl[] {
+/**
+ * Makes one namespace what its side says.
+ *
+ * @param withRules - false leaves the tables of nftables, and so their counters, as they are
+ * @returns the kernel parameters that were written, as they were before
+ */
+export function applySide(
+  transaction: Transaction,
+  place: Place,
+  plan: RedirectionPlan,
+  side: SidePlan,
+  withRules = true,
+): ChangedSysctl[] {
   applyAddresses(transaction, place, side);
   const changed = applySysctls(transaction, place, plan, side);
   const routes = transaction.look(`${place.role}: routes`, () => readRoutes(place, plan, side));
   for (const route of side.routes) applyRoute(transaction, place, route, routes.get(routeKey(route)));
   applyPolicyRules(transaction, place, side);
-  const before = transaction.look(`${place.role}: rules`, () => readRules(place.netfilter, plan));
-  if (plan.pods.role === place.role) {
-    const podSets = [plan.pods.set, plan.pods.set6];
-    const known = before.sets.filter(({ set }) => podSets.includes(set.name)).flatMap(({ elements }) => elements);
-    sparePods(transaction, place, plan, new Set(known.map(({ key }) => key)));
-  }
-  removeStrayRoutes(transaction, place, plan, side, routes);
-  applyRules(transaction, place, plan, before);
+  if (withRules) {
+    const before = transaction.look(`${place.role}: rules`, () => readRules(place.netfilter, plan));
+    if (plan.pods.role === place.role) {
+      const podSets = [plan.pods.set, plan.pods.set6];
+      const known = before.sets.filter(({ set }) => podSets.includes(set.name)).flatMap(({ elements }) => elements);
+      sparePods(transaction, place, plan, new Set(known.map(({ key }) => key)));
+    }
+    removeStrayRoutes(transaction, place, plan, side, routes);
+    applyRules(transaction, place, plan, before);
+  } else removeStrayRoutes(transaction, place, plan, side, routes);
   if (plan.pods.role === place.role) applyPodRoutes(transaction, place, plan, routes);
   return changed;
 }

@@ -19,6 +19,7 @@ const MAX_REPLY_BYTES = 256 << 20;
 
 /** The open sockets of a plan's roles; owned by whoever made it. */
 export class Kernel implements Disposable {
+  readonly namespaces: Namespaces;
   readonly #places = new Map<Role, Place>();
 
   /**
@@ -26,6 +27,7 @@ export class Kernel implements Disposable {
    * @throws {SystemError} naming the call that failed; nothing stays open
    */
   constructor(namespaces: Namespaces, roles: Iterable<Role>) {
+    this.namespaces = namespaces;
     try {
       for (const role of roles) {
         const namespace = namespaces[role];

@@ -3,7 +3,7 @@ import { deleteRoute, replaceRoute } from '../netlink/route/index.ts';
 import { applySysctl, type ChangedSysctl } from './apply-sysctl.ts';
 import { checkPod } from './check-options.ts';
 import { invalid, RedirectionError } from './error.ts';
-import type { Kernel } from './kernel.ts';
+import type { Kernel, Namespaces } from './kernel.ts';
 import { type Pod, podRoute, podSet, podSysctls, type RedirectionPlan } from './plan.ts';
 import { type ReadBack, readBackFrom } from './read-back.ts';
 import { removeFrom } from './remove.ts';
@@ -35,6 +35,16 @@ export class Redirection implements Disposable, AsyncDisposable {
   /** The plan as it is now, with the pods that came since. A new value each time. */
   get plan(): RedirectionPlan {
     return { ...this.#plan, pods: { ...this.#plan.pods, list: [...this.#pods.values()] } };
+  }
+
+  /** Those it was made with; borrowed, as they were then. */
+  get namespaces(): Namespaces {
+    return this.#kernel.namespaces;
+  }
+
+  /** After `close()` and `remove()`. */
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /**
