@@ -1,0 +1,283 @@
+import { randomBytes } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it } from 'vitest';
+import {
+  EngineMemory,
+  HboneTunnel,
+  type LegOwner,
+  PipePool,
+  Reactor,
+  TcpLeg,
+  TcpListener,
+  TcpRelay,
+  TlsContext,
+  TunnelPool,
+  TunnelStream,
+} from '../../src/engine/index.ts';
+import { openConnecting, openListener } from '../../src/socket/index.ts';
+import { httpbinCredentials, sleepCredentials, verifier } from './mesh.ts';
+import { localPort } from './sockets.ts';
+import { openDescriptors, turnUntil } from './turning.ts';
+
+const CONNECTIONS = 20_000;
+const WARM_UP = 6000;
+const AT_ONCE = 48;
+/** Noise of the allocators; the SSL objects alone would take 500 MB, were they not freed. */
+const MOST_GROWTH_BYTES = 12 << 20;
+const NOISE = randomBytes(4096);
+
+/** Repeatable choices (mulberry32), so that a failure can be met again. */
+function choices(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+/** Everything of the data plane in one reactor: applications, relays, client and server tunnels, targets; all of it misbehaves. */
+class Weather {
+  readonly reactor = new Reactor();
+  readonly memory = new EngineMemory(1 << 20);
+  readonly pipes = new PipePool(4);
+  readonly pool: TunnelPool;
+  readonly random = choices(7);
+  readonly contexts = [new TlsContext(sleepCredentials), new TlsContext(httpbinCredentials)] as const;
+  readonly servers = new Set<HboneTunnel>();
+  readonly listeners: TcpListener[] = [];
+  readonly legs = new Set<TcpLeg>();
+  readonly outcomes = { clean: 0, failed: 0, handshakes: 0 };
+  started = 0;
+  ended = 0;
+  readonly #targetPort: number;
+  readonly #hbonePort: number;
+  readonly #outboundPort: number;
+  readonly #relayPort: number;
+
+  constructor() {
+    this.pool = new TunnelPool(this.reactor, this.memory, { maxStreamsPerTunnel: 20, idleMs: 50 });
+    this.#targetPort = this.#listen((fd) => this.#app(fd, false));
+    this.#hbonePort = this.#listen((fd) => this.#serve(fd));
+    this.#outboundPort = this.#listen((fd) => {
+      const stream = new TunnelStream(this.reactor, this.memory, this.#observer);
+      stream.attach(fd, false);
+      const route = {
+        key: `${Math.floor(this.random() * 3)}`,
+        context: this.contexts[0],
+        verifier,
+        dial: this.#dialHbone,
+      };
+      this.pool.open(route, stream, '127.0.0.1:1', []);
+    });
+    this.#relayPort = this.#listen((downstreamFd) => {
+      const { reactor, memory, pipes } = this;
+      const upstreamFd = this.#dial(this.#targetPort);
+      const observer = { onRelayClosed: (_relay: TcpRelay, failure: string | undefined) => this.#count(failure) };
+      new TcpRelay({ reactor, memory, pipes, downstreamFd, upstreamFd, observer });
+    });
+  }
+
+  readonly #observer = {
+    onTargetConnected: (stream: TunnelStream) => stream.accept([]),
+    onStreamClosed: (_stream: TunnelStream, failure: string | undefined) => this.#count(failure),
+  };
+
+  #count(failure: string | undefined): void {
+    this.outcomes[failure === undefined ? 'clean' : 'failed']++;
+  }
+
+  #listen(onConnection: (fd: number) => void): number {
+    const fd = openListener({ host: '127.0.0.1', port: 0, backlog: 1024 }).release();
+    this.listeners.push(new TcpListener(this.reactor, fd, { onConnection }));
+    return localPort(fd);
+  }
+
+  readonly #dial = (port: number): number => openConnecting({ host: '127.0.0.1', port }).release();
+  readonly #dialHbone = (): number => this.#dial(this.#hbonePort);
+
+  #serve(fd: number): void {
+    const tunnel: HboneTunnel = new HboneTunnel({
+      reactor: this.reactor,
+      memory: this.memory,
+      role: 'server',
+      fd,
+      context: this.contexts[1],
+      verifier,
+      owner: {
+        onTunnelReady: () => this.outcomes.handshakes++,
+        onTunnelCapacity: () => {},
+        onTunnelClosed: () => this.servers.delete(tunnel),
+        onTunnelRequest: (tunnel, http2Stream, _request, endStream) => {
+          const stream = new TunnelStream(this.reactor, this.memory, this.#observer);
+          tunnel.adopt(stream, http2Stream, endStream);
+          const chance = this.random();
+          if (chance < 0.01) stream.refuse(503, 'weather');
+          else stream.attach(this.#dial(this.#targetPort), true);
+          // Now and then a whole tunnel breaks, from inside one of its own callbacks.
+          if (chance > 0.99) tunnel.close('weather');
+          else if (chance > 0.98) tunnel.drain();
+        },
+      },
+    });
+    this.servers.add(tunnel);
+  }
+
+  /** One application, at either end: says something, or nothing, and leaves, well or badly, sooner or later. */
+  #app(fd: number, first: boolean): void {
+    const { random, memory } = this;
+    const mood = random();
+    let left = 1 + Math.floor(random() * 3);
+    const owner: LegOwner = {
+      onLegConnected: (leg) => this.#say(leg),
+      onLegReadable: (leg) => {
+        while (leg.readable) {
+          const count = leg.read(memory.receive.address, 65_536);
+          if (count < 0) return;
+          if (count === 0) {
+            leg.finish();
+            return this.#leave(leg, first);
+          }
+          if (mood < 0.08) {
+            leg.abort();
+            return this.#leave(leg, first);
+          }
+          if (mood < 0.16) return this.#leave(leg, first);
+          if (--left > 0) this.#say(leg);
+          else leg.finish();
+        }
+      },
+      onLegDrained: () => {},
+      onLegFailed: (leg) => this.#leave(leg, first),
+    };
+    const leg = new TcpLeg(this.reactor, memory, fd, owner, first);
+    this.legs.add(leg);
+    if (mood > 0.97) this.#leave(leg, first);
+  }
+
+  #say(leg: TcpLeg): void {
+    const length = this.random() < 0.02 ? 60_000 : 1 + Math.floor(this.random() * 2000);
+    leg.write(this.memory.send.buffer, this.memory.send.address, 9, 9 + length);
+  }
+
+  #leave(leg: TcpLeg, first: boolean): void {
+    if (!this.legs.delete(leg)) return;
+    leg.close();
+    if (first) this.ended++;
+  }
+
+  /** A stranger on the HBONE port: noise, the beginning of a handshake, or nothing; then it goes. */
+  #stranger(): void {
+    const kind = this.random();
+    const owner: LegOwner = {
+      onLegConnected: (leg) => {
+        if (kind < 0.6) NOISE.copy(this.memory.send.buffer, 9);
+        const hello = Buffer.from('16030100c5010000c10303', 'hex');
+        if (kind >= 0.3 && kind < 0.6) hello.copy(this.memory.send.buffer, 9);
+        if (kind < 0.6) leg.write(this.memory.send.buffer, this.memory.send.address, 9, 9 + (kind < 0.3 ? 4000 : 300));
+        if (kind < 0.3) return;
+        if (kind < 0.5) leg.abort();
+        this.#leave(leg, true);
+      },
+      onLegReadable: (leg) => {
+        const count = leg.read(this.memory.receive.address, 65_536);
+        if (count === 0) this.#leave(leg, true);
+      },
+      onLegDrained: () => {},
+      onLegFailed: (leg) => this.#leave(leg, true),
+    };
+    this.legs.add(new TcpLeg(this.reactor, this.memory, this.#dial(this.#hbonePort), owner, true));
+  }
+
+  /** A peer of the mesh whose tunnel ends before it is of any use: before, in, or right after the handshake. */
+  #passerBy(): void {
+    const moment = this.random();
+    const tunnel: HboneTunnel = new HboneTunnel({
+      reactor: this.reactor,
+      memory: this.memory,
+      role: 'client',
+      fd: this.#dialHbone(),
+      context: this.contexts[0],
+      verifier: {
+        verifyPeer: (leaf) => {
+          if (moment < 0.2) tunnel.close('from inside the handshake');
+          if (moment < 0.3) throw new Error('weather');
+          return verifier.verifyPeer(leaf);
+        },
+      },
+      owner: {
+        onTunnelReady: () => {
+          if (moment < 0.5) tunnel.close();
+        },
+        onTunnelCapacity: () => (moment < 0.75 ? tunnel.drain() : tunnel.close()),
+        onTunnelRequest: () => {},
+        onTunnelClosed: () => {
+          this.ended++;
+        },
+      },
+    });
+    if (moment > 0.95) tunnel.close();
+  }
+
+  run(connections: number): void {
+    const goal = this.started + connections;
+    turnUntil(
+      this.reactor,
+      () => {
+        while (this.started < goal && this.started - this.ended < AT_ONCE) {
+          this.started++;
+          const chance = this.random();
+          if (chance < 0.05) this.#stranger();
+          else if (chance < 0.12) this.#passerBy();
+          else this.#app(this.#dial(chance < 0.75 ? this.#outboundPort : this.#relayPort), true);
+        }
+        return this.ended === goal;
+      },
+      55_000,
+    );
+  }
+
+  close(): void {
+    this.pool.close();
+    for (const tunnel of this.servers) tunnel.close();
+    // What was on its way when the tunnels went: relays and targets see the ends of their peers.
+    for (const leg of this.legs) leg.abort();
+    turnUntil(this.reactor, () => true);
+    const endMs = performance.now() + 100;
+    while (performance.now() < endMs) this.reactor.turn(5);
+    for (const listener of this.listeners) listener.close();
+    for (const leg of this.legs) leg.abort();
+    for (const context of this.contexts) context.close();
+    this.pipes.close();
+    this.reactor.close();
+  }
+}
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+function residentBytes(): number {
+  collectGarbage();
+  return process.memoryUsage.rss();
+}
+
+describe('descriptors, SSL objects and memory', () => {
+  it(`are what they were after ${CONNECTIONS} connections with random faults`, { timeout: 120_000 }, () => {
+    const before = openDescriptors();
+    const weather = new Weather();
+    weather.run(WARM_UP);
+    const warm = residentBytes();
+    weather.run(CONNECTIONS - WARM_UP);
+    const grown = residentBytes() - warm;
+    const { clean, failed, handshakes } = weather.outcomes;
+    weather.close();
+    expect(openDescriptors()).toBe(before);
+    // Both kinds must have happened for this to mean anything.
+    expect(clean).toBeGreaterThan(CONNECTIONS / 4);
+    expect(failed).toBeGreaterThan(CONNECTIONS / 20);
+    expect(handshakes).toBeGreaterThan(CONNECTIONS / 50);
+    expect(grown).toBeLessThan(MOST_GROWTH_BYTES);
+  });
+});
