@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { AmbientError, InvalidInputError } from '../errors/index.ts';
+import { CertificateAuthority } from '../identity/index.ts';
 import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../ztunnel/index.ts';
 
 const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environment variables
@@ -22,6 +23,9 @@ const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environm
 
 SIGTERM and SIGINT drain, a second one cuts. Exit: 0 after a drain, 1 when it fails, 2 for a bad option or variable.
 `;
+
+/** What `startZtunnel` takes. */
+const MOST_THREADS = 64;
 
 /** `ambient ztunnel`. @returns the exit code */
 export async function ztunnelCommand(args: string[]): Promise<number> {
@@ -76,14 +80,18 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
     throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is not supported yet, only "node" and "dedicated" are`);
   }
   const config = readConfig(env, availableParallelism());
+  if (config.workerThreads > MOST_THREADS) {
+    throw badVariable('ZTUNNEL_WORKER_THREADS', `${config.workerThreads} threads are more than ${MOST_THREADS}`);
+  }
+  const trustDomain = env.TRUST_DOMAIN || 'cluster.local';
   if (config.nodeName === '') throw badVariable('NODE_NAME', 'is not set');
   if (config.localXds === undefined || !('path' in config.localXds)) throw badVariable('LOCAL_XDS_PATH', 'is not set');
   return {
     namespace: required(env, 'AMBIENT_NETNS'),
     nodeName: config.nodeName,
-    trustDomain: env.TRUST_DOMAIN || 'cluster.local',
+    trustDomain,
     discovery: { path: config.localXds.path },
-    authority: readAuthority(required(env, 'AMBIENT_CA_DIR')),
+    authority: readAuthority(required(env, 'AMBIENT_CA_DIR'), trustDomain),
     packetMark: env.PACKET_MARK ? config.packetMark : undefined,
     originalSource: config.originalSource !== false,
     network: config.network,
@@ -105,7 +113,8 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
   };
 }
 
-function readAuthority(folder: string): ZtunnelOptions['authority'] {
+/** Tried here, so that what is wrong with it is told as the variable's fault and not as a failed start. */
+function readAuthority(folder: string, trustDomain: string): ZtunnelOptions['authority'] {
   const read = (name: string) => {
     try {
       return readFileSync(join(folder, name), 'utf8');
@@ -113,7 +122,14 @@ function readAuthority(folder: string): ZtunnelOptions['authority'] {
       throw badVariable('AMBIENT_CA_DIR', `cannot read ${name} there`, cause);
     }
   };
-  return { chainPem: read('chain.pem'), keyPem: read('key.pem'), rootsPem: read('roots.pem') };
+  const material = { chainPem: read('chain.pem'), keyPem: read('key.pem'), rootsPem: read('roots.pem') };
+  try {
+    CertificateAuthority.load({ trustDomain, ...material });
+  } catch (cause) {
+    if (!AmbientError.is(cause)) throw cause;
+    throw badVariable(cause.field === 'trustDomain' ? 'TRUST_DOMAIN' : 'AMBIENT_CA_DIR', cause.message, cause);
+  }
+  return material;
 }
 
 function required(env: NodeJS.ProcessEnv, name: string): string {
