@@ -12,7 +12,7 @@ import { type Authenticated, authenticateClient } from './mutual-tls.ts';
 import { HboneRequest } from './request.ts';
 import { type HboneServerOptions, type ResolvedServerOptions, resolveServerOptions } from './server-options.ts';
 import { Tunnel, type TunnelOwner } from './tunnel.ts';
-import { TunnelStream } from './tunnel-stream.ts';
+import { type StreamFate, TunnelStream } from './tunnel-stream.ts';
 
 /** What an {@link HboneServer} tells. */
 export interface HboneServerEvents {
@@ -205,7 +205,8 @@ export class HboneServer extends EventEmitter<HboneServerEvents> implements Asyn
 
   #onRequest(tunnel: Tunnel, stream: Http2Stream<TunnelStream>, request: Http2Request, endStream: boolean): void {
     // Facts section 1.3: another method, and an authority without a port, are 400.
-    const target = request.method === 'CONNECT' ? parseAuthority(request.authority ?? '') : undefined;
+    if (request.method !== 'CONNECT') return this.#decline(tunnel, stream, 400, endStream);
+    const target = parseAuthority(request.authority ?? '');
     if (target === undefined) return tunnel.refuse(stream, 400, []);
     if (this.listenerCount('tunnel') === 0) return tunnel.refuse(stream, 503, []);
     const { clock, answerTimeoutMs, streamBufferBytes } = this.#options;
@@ -226,6 +227,19 @@ export class HboneServer extends EventEmitter<HboneServerEvents> implements Asyn
     });
     // Not from within the parser: what a listener throws is the program's, and no reason to break the tunnel.
     process.nextTick(emitTunnel, this, asked);
+  }
+
+  /** Answers a request that has a body, and reads that to its end: until then its sender has mistakes to be told of. */
+  #decline(tunnel: Tunnel, stream: Http2Stream<TunnelStream>, status: number, endStream: boolean): void {
+    if (endStream) return tunnel.refuse(stream, status, []);
+    const { clock, answerTimeoutMs, streamBufferBytes } = this.#options;
+    const fate: StreamFate = { onAnswer: ignore, onFailed: ignore };
+    const body = new TunnelStream(tunnel, { authority: '', headers: [], highWaterMarkBytes: streamBufferBytes, fate });
+    tunnel.adopt(body, stream, false);
+    tunnel.answer(body, status);
+    const timer = clock.setTimeout(() => body.destroy(), answerTimeoutMs);
+    body.once('close', () => clock.clearTimeout(timer)).end();
+    body.resume();
   }
 
   #onTunnelClosed(tunnel: Tunnel, error: HboneError | undefined): void {

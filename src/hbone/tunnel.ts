@@ -132,6 +132,17 @@ export class Tunnel implements Http2Sink<TunnelStream> {
     this.#flushLater();
   }
 
+  /** Server: answers with another status and ends our direction. The body, should there be one, is still read. */
+  answer(stream: TunnelStream, status: number): void {
+    try {
+      this.#http2.respond(stream.http2, status, [], true);
+    } catch {
+      // It takes hardly any header: the reset says what can be said.
+      this.#http2.reset(stream.http2, CANCEL);
+    }
+    this.#flushLater();
+  }
+
   /** Server: answers with another status, and ends the stream. */
   refuse(http2: Http2Stream<TunnelStream>, status: number, headers: readonly HeaderField[]): void {
     try {
@@ -183,7 +194,7 @@ export class Tunnel implements Http2Sink<TunnelStream> {
   }
 
   endStream(stream: TunnelStream): void {
-    if (this.#closed) return;
+    if (this.#closed || stream.http2.localEnded) return;
     this.#http2.endStream(stream.http2);
     this.#flushLater();
     this.#settle(stream);

@@ -1,0 +1,4 @@
+import { h2spec } from './h2spec.ts';
+import { hboneProxies } from './hbone-proxies.ts';
+
+h2spec(hboneProxies);
