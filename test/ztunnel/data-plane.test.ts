@@ -188,3 +188,21 @@ describeRequiring('drain', { root: true }, () => {
     await drained;
   });
 });
+
+describeRequiring('logs that cannot be written', { root: true }, () => {
+  it('are told of once, and hold nobody up', async () => {
+    await using mesh = await Mesh.start({
+      prefix: `zl${process.pid % 1000}-`,
+      ztunnel: { accessLog: { path: '/dev/full' }, decisionLogPath: '/dev/full' },
+    });
+    await mesh.serve('httpbin', 80, new EchoServer().handle);
+    for (let i = 0; i < 5; i++) expect((await mesh.ask('sleep', VIP, 80, 'x')).received.toString()).toBe('x');
+    await eventually(() => mesh.warnings.length >= 4);
+    expect(mesh.warnings.toSorted()).toEqual([
+      expect.stringMatching(/^access log: ENOSPC/),
+      expect.stringMatching(/^access log: ENOSPC/),
+      expect.stringMatching(/^decision log: ENOSPC/),
+      expect.stringMatching(/^decision log: ENOSPC/),
+    ]);
+  });
+});
