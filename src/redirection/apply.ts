@@ -6,6 +6,8 @@ import { applySysctl, type ChangedSysctl } from './apply-sysctl.ts';
 import { checkPod } from './check-options.ts';
 import { checkNamespaces, Kernel, type Namespaces, type Place, rolesOf } from './kernel.ts';
 import { podRoute, podSysctls, type RedirectionPlan, type SidePlan } from './plan.ts';
+import type { KernelFeatures } from './probe-features.ts';
+import { requireFeatures } from './probe-require.ts';
 import { Redirection } from './redirection.ts';
 import { renderNftables } from './render-nftables.ts';
 import { spareConnections } from './spare-connections.ts';
@@ -13,6 +15,8 @@ import { Transaction } from './transaction.ts';
 
 /** Options of {@link apply}. */
 export interface ApplyOptions {
+  /** What the kernel has ({@link probe}). Default: found out at the first call of the process, which takes some 30 ms. */
+  readonly kernel?: KernelFeatures | undefined;
   /** Looked at before each step; an abort undoes what was done. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -26,6 +30,7 @@ export interface ApplyOptions {
  *
  * @returns the redirection in force; `close()` it, after which it stays in force, or `remove()` it
  * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`; nothing was changed
+ * @throws {UnsupportedPlanError} `ERR_REDIRECTION_UNSUPPORTED` for a feature that this kernel does not have; nothing was changed
  * @throws {RedirectionError} `ERR_REDIRECTION_FAILED` naming the step and giving the kernel's words; what was done before is undone
  */
 export function apply(plan: RedirectionPlan, namespaces: Namespaces, options: ApplyOptions = {}): Redirection {
@@ -33,6 +38,7 @@ export function apply(plan: RedirectionPlan, namespaces: Namespaces, options: Ap
   for (const [i, pod] of plan.pods.list.entries()) checkPod('apply', plan, pod, `pods.list[${i}]`);
   // Rendered before anything is touched: what cannot be said in nftables is the caller's mistake.
   for (const { role } of plan.sides) renderNftables(plan, role);
+  requireFeatures(plan, options.kernel);
   const kernel = new Kernel(namespaces, rolesOf(plan));
   try {
     const transaction = new Transaction('redirection.apply', options.signal);

@@ -64,6 +64,15 @@ export type {
 } from './plan.ts';
 export { INPOD_RULE_PRIORITY, INPOD_TABLE, podMode } from './pod-mode.ts';
 export { POD_ROLE, type PodModeOptions, PROBE_IP, PROBE_IP6 } from './pod-mode-options.ts';
+export { probe } from './probe.ts';
+export {
+  type Feature,
+  type FeatureDescription,
+  type FeatureState,
+  features,
+  type KernelFeatures,
+} from './probe-features.ts';
+export { featuresOf, requireFeatures, UnsupportedPlanError } from './probe-require.ts';
 export { countsBetween, type ReadBack, type RuleCount, readBack } from './read-back.ts';
 export { Redirection } from './redirection.ts';
 export { remove } from './remove.ts';
