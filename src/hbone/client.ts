@@ -97,7 +97,7 @@ export class HboneClient implements AsyncDisposable {
     await this.close();
   }
 
-  /** Cuts every stream and tunnel; `connect` fails from here on. */
+  /** Cuts every tunnel: its streams are destroyed, without an `error`. `connect` fails from here on. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#pool.close(closed('the client is closed'));

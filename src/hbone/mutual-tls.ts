@@ -81,7 +81,8 @@ export async function authenticateClient(
     return await handshake(op, raw, expected, signal, (done, fail) => {
       server.once('secureConnection', done);
       server.once('tlsClientError', fail);
-      raw.once('close', () => fail(undefined, undefined));
+      // Where TLS knows the reason, it tells that a moment later.
+      raw.once('close', () => setImmediate(fail, undefined, undefined));
       server.emit('connection', raw);
     });
   } finally {
@@ -139,9 +140,13 @@ function identify(socket: TLSSocket, expected: ExpectedPeer): WorkloadIdentity {
 function failure(op: string, error: unknown, socket: TLSSocket | undefined): unknown {
   if (error instanceof Aborted) return error.reason;
   const cause = error instanceof Error ? error : new Error('the peer closed the connection during the handshake');
-  const refused = cause instanceof IdentityError || (socket?.authorizationError ?? null) !== null;
-  const message = refused ? `the peer is not accepted: ${cause.message}` : cause.message;
-  return new HboneError({ code: refused ? 'ERR_HBONE_PEER' : 'ERR_HBONE_TLS', op, message, cause });
+  // Node says what OpenSSL has found wrong with the chain here, and closes the connection without a reason.
+  const verdict = socket?.authorizationError ?? undefined;
+  if (verdict === undefined && !(cause instanceof IdentityError)) {
+    return new HboneError({ code: 'ERR_HBONE_TLS', op, message: cause.message, cause });
+  }
+  const message = `the peer is not accepted: ${verdict ?? cause.message}`;
+  return new HboneError({ code: 'ERR_HBONE_PEER', op, message, cause });
 }
 
 function contextOf(certificate: WorkloadCertificate): SecureContext {

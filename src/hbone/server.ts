@@ -163,7 +163,7 @@ export class HboneServer extends EventEmitter<HboneServerEvents> implements Asyn
     await this.close();
   }
 
-  /** Listens no more and cuts every tunnel. Resolves when the ports are free. */
+  /** Listens no more and cuts every tunnel: its streams are destroyed, without an `error`. Resolves when the ports are free. */
   async close(): Promise<void> {
     this.#closed = true;
     const reason = new HboneError({ code: 'ERR_HBONE_CLOSED', op: 'hbone.server', message: 'the server is closed' });

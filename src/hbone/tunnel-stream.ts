@@ -120,7 +120,9 @@ export class TunnelStream extends Duplex implements HboneStream {
     if (this.destroyed) return;
     const fate = this.#fate;
     if (fate === undefined) {
-      this.destroy(error);
+      // Our own side has closed everything: no news to whoever did, as with a socket that is destroyed.
+      if (error.code === 'ERR_HBONE_CLOSED') this.destroy();
+      else this.destroy(error);
       return;
     }
     this.destroy();
