@@ -166,8 +166,8 @@ export class Mesh implements AsyncDisposable {
   }
 
   static async start(options: MeshOptions): Promise<Mesh> {
-    const folder = mkdtempSync(join(tmpdir(), options.prefix));
     const lab = await createLab(twoNodes(options.prefix));
+    const folder = mkdtempSync(join(tmpdir(), options.prefix));
     const authority = await CertificateAuthority.create({ trustDomain: TRUST_DOMAIN });
     const mesh = new Mesh(options.prefix, lab, authority, folder);
     mesh.write(options);
