@@ -12,8 +12,9 @@ import {
   type NamedSet,
   type Table,
 } from '../netlink/nftables/index.ts';
+import { keepConnections } from './keep-connections.ts';
 import type { Place } from './kernel.ts';
-import type { RedirectionPlan } from './plan.ts';
+import { type RedirectionPlan, sideOf } from './plan.ts';
 import { nftablesRuleset, ownedTables, renderNftables } from './render-nftables.ts';
 import type { Transaction } from './transaction.ts';
 
@@ -66,9 +67,12 @@ export function restoreRules(touched: readonly Table[], snapshot: RulesSnapshot)
 /** Puts a side's sets, chains and rules in force, by one transaction. */
 export function applyRules(transaction: Transaction, place: Place, plan: RedirectionPlan, before: RulesSnapshot): void {
   const { tables } = nftablesRuleset(plan, place.role);
+  const isFirst = before.tables.length === 0 && tables.length > 0;
+  const keeps = isFirst && sideOf(plan, place.role)?.keepsOpenConnections === true;
+  const tracking = keeps ? keepConnections(transaction, place, plan) : [];
   transaction.step(
     place.role,
-    () => renderNftables(plan, place.role, before.tables).commit(place.netfilter),
+    () => renderNftables(plan, place.role, [...before.tables, ...tracking]).commit(place.netfilter),
     () => restoreRules([...before.tables, ...tables], before).commit(place.netfilter),
   );
 }

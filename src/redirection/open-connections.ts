@@ -1,0 +1,48 @@
+import { readFileSync } from 'node:fs';
+import { formatIp, ipFromBytes } from '../ip/index.ts';
+import type { NetworkNamespace } from '../netns/index.ts';
+
+/** Both ends of a TCP connection, as its socket has them. */
+export interface OpenConnection {
+  readonly local: { readonly ip: string; readonly port: number };
+  readonly remote: { readonly ip: string; readonly port: number };
+}
+
+/** States of `<net/tcp_states.h>` in which a connection is there, or has not wholly ended: all but SYN_SENT, TIME_WAIT, LISTEN. */
+const OPEN_STATES: ReadonlySet<string> = new Set(['01', '03', '04', '05', '08', '09', '0B']);
+
+/** The TCP connections that sockets of a namespace have open, IPv4 and IPv6. */
+export function openConnections(namespace: NetworkNamespace): OpenConnection[] {
+  // `/proc/net` is the main thread's, whose namespace may be another.
+  return namespace.run(() =>
+    ['tcp', 'tcp6'].flatMap((file) => {
+      try {
+        return parseProcNetTcp(readFileSync(`/proc/thread-self/net/${file}`, 'latin1'));
+      } catch (error) {
+        // A kernel without IPv6 has no such file.
+        if (file === 'tcp6' && (error as { code?: unknown }).code === 'ENOENT') return [];
+        throw error;
+      }
+    }),
+  );
+}
+
+/**
+ * Reads `/proc/net/tcp` or `tcp6`: a heading, then a line a socket, `sl local_address rem_address st …`, addresses as 32-bit words in
+ * host byte order (proc(5)).
+ */
+export function parseProcNetTcp(text: string): OpenConnection[] {
+  const connections: OpenConnection[] = [];
+  for (const line of text.split('\n').slice(1)) {
+    const [, local, remote, state] = line.trim().split(/\s+/);
+    if (local === undefined || remote === undefined || state === undefined || !OPEN_STATES.has(state)) continue;
+    connections.push({ local: parseEnd(local), remote: parseEnd(remote) });
+  }
+  return connections;
+}
+
+function parseEnd(text: string): { ip: string; port: number } {
+  const [address = '', port = ''] = text.split(':');
+  const bytes = Buffer.from(address, 'hex');
+  return { ip: formatIp(ipFromBytes(bytes.swap32())), port: Number.parseInt(port, 16) };
+}
