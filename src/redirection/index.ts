@@ -62,6 +62,7 @@ export type {
   SidePlan,
   SysctlPlan,
 } from './plan.ts';
+export { podRoute } from './plan.ts';
 export { INPOD_RULE_PRIORITY, INPOD_TABLE, podMode } from './pod-mode.ts';
 export { POD_ROLE, type PodModeOptions, PROBE_IP, PROBE_IP6 } from './pod-mode-options.ts';
 export { probe } from './probe.ts';
