@@ -3,6 +3,7 @@ import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } 
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { BenchError } from './bench-error.ts';
+import { buildFolder, buildOurs } from './build-ours.ts';
 import { drawChart } from './chart.ts';
 import { measure } from './measure.ts';
 import { meshYaml } from './mesh-file.ts';
@@ -51,24 +52,32 @@ async function run(options: BenchOptions, interrupted: AbortController): Promise
   const directory = mkdtempSync(join(tmpdir(), 'ambient-bench-'));
   const processes = new Processes((error) => interrupted.abort(error));
   const sites: Site[] = [];
+  const built = buildFolder();
   const cleanUp = () => {
     processes.killAll();
     for (const site of sites) site.lab.closeSync();
-    rmSync(directory, { recursive: true, force: true });
+    for (const folder of [directory, built]) rmSync(folder, { recursive: true, force: true });
   };
   process.on('exit', cleanUp);
   try {
     if (options.cpuProfDirectory !== undefined) mkdirSync(options.cpuProfDirectory, { recursive: true });
     const meshPath = join(directory, 'mesh.yaml');
     const rows = ROWS.filter(({ id }) => options.rows.includes(id));
-    writeFileSync(meshPath, meshYaml(options.rounds * options.sessions), { mode: 0o644 });
+    const sessionsMeshPath = join(directory, 'mesh-sessions.yaml');
+    writeFileSync(meshPath, meshYaml(0));
+    writeFileSync(sessionsMeshPath, meshYaml(options.rounds * options.sessions));
+    progress('building the package');
+    const ambientBin = await buildOurs(processes, built, interrupted.signal);
     for (const peer of options.peers) {
       progress(`building two nodes for ${peer}`);
-      sites.push(await Site.open(peer, { ...options, processes, directory, meshPath, signal: interrupted.signal }));
+      const place = { processes, directory, ambientBin, signal: interrupted.signal };
+      sites.push(await Site.open(peer, { ...options, ...place }));
     }
     const samples = await measure(sites, {
       ...options,
       rows,
+      meshPath,
+      sessionsMeshPath,
       withMemory: options.rows.includes(MEMORY_ROW),
       onProgress: progress,
     });

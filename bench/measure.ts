@@ -26,6 +26,10 @@ export class Samples {
 }
 
 export interface MeasureOptions {
+  /** What the proxies are started with. */
+  readonly meshPath: string;
+  /** The same with an address of p3 for each new session of every round. */
+  readonly sessionsMeshPath: string;
   readonly rows: readonly Row[];
   readonly withMemory: boolean;
   readonly rounds: number;
@@ -44,7 +48,7 @@ export async function measure(sites: readonly Site[], options: MeasureOptions): 
   const samples = new Samples();
   const { rows, rounds, onProgress } = options;
   for (const site of sites) await begin(site, samples, options);
-  // Sessions leave a tunnel each behind: they must not weigh on the other rows, nor on the memory after them.
+  // Sessions leave a tunnel each behind, which must not weigh on other rows, and need a registry that knows many addresses.
   const lasting = rows.filter(({ id }) => id === 'sessions');
   const others = rows.filter((row) => !lasting.includes(row));
   for (let round = 0; round < rounds; round++) {
@@ -54,6 +58,12 @@ export async function measure(sites: readonly Site[], options: MeasureOptions): 
     await sleep(SETTLE_MS, undefined, { signal: sites[0]!.context(0).signal });
     for (const site of sites) noteMemory(site, samples, MEMORY_FIGURES.after);
   }
+  if (lasting.length > 0) {
+    for (const site of sites) {
+      await site.startProxies(options.sessionsMeshPath);
+      await site.prove();
+    }
+  }
   for (let round = 0; round < rounds; round++) {
     for (const row of lasting) await takeTurns(sites, row, round, samples, options);
   }
@@ -61,14 +71,14 @@ export async function measure(sites: readonly Site[], options: MeasureOptions): 
   for (const site of sites) {
     if (!site.hasProxies) continue;
     onProgress(`${options.openConnections} open connections: ${site.peer}`);
-    await weighConnections(site, samples, options.openConnections);
+    await weighConnections(site, samples, options);
   }
   return samples;
 }
 
 async function begin(site: Site, samples: Samples, options: MeasureOptions): Promise<void> {
   options.onProgress(`starting ${site.peer}`);
-  await site.startProxies();
+  await site.startProxies(options.meshPath);
   if (options.withMemory) {
     await sleep(SETTLE_MS, undefined, { signal: site.context(0).signal });
     noteMemory(site, samples, MEMORY_FIGURES.idle);
@@ -107,10 +117,13 @@ function noteMemory(site: Site, samples: Samples, figure: string): void {
   samples.add(MEMORY_ROW, figure, site.peer, Math.max(source, destination) / 1e6);
 }
 
-async function weighConnections(site: Site, samples: Samples, count: number): Promise<void> {
+async function weighConnections(
+  site: Site,
+  samples: Samples,
+  { openConnections: count, meshPath }: MeasureOptions,
+): Promise<void> {
   const { signal } = site.context(0);
-  await site.stopProxies();
-  await site.startProxies();
+  await site.startProxies(meshPath);
   await sleep(SETTLE_MS, undefined, { signal });
   const before = site.residentBytes();
   await site.prove();

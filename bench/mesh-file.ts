@@ -7,7 +7,7 @@ export const NAMESPACE = 'bench';
  * What every proxy starts from, in ztunnel's own form (facts section 4.10): the pods, and ten policies that a connection has to be
  * held against. Five deny and do not match; of the five that allow, the last one does.
  *
- * @param manyCount - how many further addresses p3 is known by
+ * @param manyCount - how many further addresses p3 is known by; the memory of a proxy grows with them
  */
 export function meshYaml(manyCount: number): string {
   const workloads = PODS.map(({ name, node, ip }) => {

@@ -15,14 +15,15 @@ export interface PeerSite {
   readonly lab: Lab;
   /** A folder of this peer's own. */
   readonly directory: string;
-  readonly meshPath: string;
 }
 
 /** How one pod's proxy is started. */
-export type ProxyCommand = (pod: PodName) => Command;
+export type ProxyCommand = (pod: PodName, meshPath: string) => Command;
 
 /** Options that only one of the peers has. */
 export interface PeerOptions {
+  /** The program `ambient`. */
+  readonly ambientBin: string;
   readonly ztunnelBin: string | undefined;
   /** Data-plane threads of ours; undefined: its default. */
   readonly threads: number | undefined;
@@ -48,7 +49,7 @@ export async function preparePeer(
 }
 
 /** Alike for both: one proxy for one pod, its sockets marked, applications see the proxy's address. */
-function commonEnvironment(pod: PodName, site: PeerSite): Record<string, string> {
+function commonEnvironment(pod: PodName, meshPath: string): Record<string, string> {
   return {
     PROXY_MODE: 'dedicated',
     PACKET_MARK: String(PROXY_MARK),
@@ -56,7 +57,7 @@ function commonEnvironment(pod: PodName, site: PeerSite): Record<string, string>
     NODE_NAME: nodeOf(pod),
     NETWORK: '',
     CLUSTER_ID: 'Kubernetes',
-    LOCAL_XDS_PATH: site.meshPath,
+    LOCAL_XDS_PATH: meshPath,
     LOG_FORMAT: 'plain',
     CONNECTION_TERMINATION_DEADLINE: '1s',
   };
@@ -73,13 +74,13 @@ async function prepareOurs(site: PeerSite, options: PeerOptions, signal: AbortSi
       writeFileSync(join(folder, `${file}.pem`), pem, { mode: 0o600 });
     }
   }
-  const { threads, cpuProfDirectory } = options;
+  const { ambientBin, threads, cpuProfDirectory } = options;
   const profile = cpuProfDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${cpuProfDirectory}`];
-  return (pod) => ({
+  return (pod, meshPath) => ({
     program: process.execPath,
-    args: [...profile, join(import.meta.dirname, '../src/cli/main.ts'), 'ztunnel'],
+    args: [...profile, ambientBin, 'ztunnel'],
     environment: {
-      ...commonEnvironment(pod, site),
+      ...commonEnvironment(pod, meshPath),
       TRUST_DOMAIN,
       AMBIENT_NETNS: namespaceName(site.lab.description, pod),
       AMBIENT_CA_DIR: join(site.directory, nodeOf(pod)),
@@ -90,12 +91,12 @@ async function prepareOurs(site: PeerSite, options: PeerOptions, signal: AbortSi
 
 function prepareZtunnel(site: PeerSite, { ztunnelBin }: PeerOptions): ProxyCommand {
   if (ztunnelBin === undefined) throw new RangeError('there is no ztunnel without ZTUNNEL_BIN');
-  return (pod) => ({
+  return (pod, meshPath) => ({
     program: ztunnelBin,
     args: [],
     namespace: site.lab.namespace(pod),
     environment: {
-      ...commonEnvironment(pod, site),
+      ...commonEnvironment(pod, meshPath),
       PROXY_WORKLOAD_INFO: `${NAMESPACE}/${pod}/${pod}`,
       FAKE_CA: 'true',
       XDS_ADDRESS: '',

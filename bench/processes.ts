@@ -12,6 +12,8 @@ const LOG_TAIL_LINES = 8;
 export interface Command {
   readonly program: string;
   readonly args: readonly string[];
+  /** Default: `/`. */
+  readonly directory?: string;
   /** Default: the namespace of the bench. */
   readonly namespace?: NetworkNamespace | undefined;
   /** Added to the bench's own environment. */
@@ -125,10 +127,13 @@ export class Processes {
     await Promise.all(gone);
   }
 
-  #spawn({ program, args, namespace, environment }: Command, stdio: ('ignore' | 'pipe' | number)[]): ChildProcess {
+  #spawn(
+    { program, args, directory = '/', namespace, environment }: Command,
+    stdio: ('ignore' | 'pipe' | number)[],
+  ): ChildProcess {
     const launch = () => {
       const env = { ...process.env, ...environment };
-      return spawn(program, [...args], { cwd: '/', detached: true, stdio, env });
+      return spawn(program, [...args], { cwd: directory, detached: true, stdio, env });
     };
     const child = namespace === undefined ? launch() : namespace.run(launch);
     this.#running.add(child);

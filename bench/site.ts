@@ -20,7 +20,6 @@ export interface SiteOptions extends PeerOptions {
   readonly processes: Processes;
   /** A folder of the run; the site makes its own in it. */
   readonly directory: string;
-  readonly meshPath: string;
   readonly signal: AbortSignal;
 }
 
@@ -45,12 +44,12 @@ export class Site {
 
   /** Builds it and waits until its servers listen; proxies are not started yet. */
   static async open(peer: PeerName, options: SiteOptions): Promise<Site> {
-    const { processes, signal, meshPath } = options;
+    const { processes, signal } = options;
     const directory = join(options.directory, peer);
     mkdirSync(directory, { mode: 0o755 });
     const lab = await createTopology(`akb-${process.pid}-${peer}-`, peer !== 'direct', signal);
     try {
-      const place: PeerSite = { lab, directory, meshPath };
+      const place: PeerSite = { lab, directory };
       const site = new Site(peer, place, await preparePeer(peer, place, options, signal), options);
       const hosts = ['p2', 'p3', 'outside'];
       for (const name of hosts) startServers(processes, name, lab.namespace(name), directory);
@@ -85,11 +84,16 @@ export class Site {
     };
   }
 
-  /** Starts a proxy in each pod, and resolves when they listen. */
-  async startProxies(): Promise<void> {
+  /** Starts a proxy in each pod, anew where there is one, and resolves when they listen. */
+  async startProxies(meshPath: string): Promise<void> {
     if (this.#proxyCommand === undefined) return;
+    await this.stopProxies();
     for (const { name } of PODS) {
-      const proxy = this.#processes.start(`${this.peer} of ${name}`, this.#proxyCommand(name), this.#logPath(name));
+      const proxy = this.#processes.start(
+        `${this.peer} of ${name}`,
+        this.#proxyCommand(name, meshPath),
+        this.#logPath(name),
+      );
       this.#proxies.set(name, proxy);
     }
     for (const { name } of PODS)
