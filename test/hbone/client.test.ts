@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import http2 from 'node:http2';
 import { createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +13,8 @@ import {
   type HboneStream,
 } from '../../src/hbone/index.ts';
 import { CertificateAuthority, createCertificateStore, formatSpiffeId, ManualClock } from '../../src/identity/index.ts';
-import { authority, certificateFor, clientCertificate, idOf, listening, pair } from './mesh.ts';
+import { authority, certificateFor, clientCertificate, idOf, listening, pair, serverCertificate } from './mesh.ts';
+import { tlsOptions } from './raw-peer.ts';
 
 const accept = (request: HboneRequest) =>
   void request
@@ -328,13 +330,34 @@ describe('the pool (facts section 1.8)', () => {
     expect(await Promise.all(waiting)).toEqual(['ERR_HBONE_CLOSED', 'ERR_HBONE_CLOSED']);
   });
 
-  it('RFC 9113 section 8.7: a CONNECT that the server has not processed goes to another tunnel', async () => {
-    // The server takes one stream at a time, and says so only after the client has sent its CONNECTs.
+  it('a server that takes one stream at a time gets a tunnel for each', async () => {
     await using mesh = await pair({ server: { http2: { maxConcurrentStreams: 1 } } });
     mesh.server.on('tunnel', accept);
     const streams = await Promise.all(Array.from({ length: 4 }, () => mesh.open()));
     expect(streams.length).toBe(4);
     expect(mesh.client.tunnelCount).toBe(4);
+  });
+
+  it.each([
+    [2, 'a stream'],
+    [3, 'ERR_HBONE_STREAM_RESET'],
+  ])('RFC 9113 section 8.7: a CONNECT refused unprocessed %i times gives %s', async (times, expected) => {
+    let left = times;
+    const server = http2.createSecureServer({ ...tlsOptions(serverCertificate), requestCert: true });
+    server.on('stream', (stream) => {
+      stream.on('error', () => {});
+      if (left-- > 0) stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+      else stream.respond({ ':status': 200 });
+    });
+    const port = await listening(server);
+    await using client = new HboneClient({ credentials: clientCertificate });
+    const to = { authority: 'a:1', peerIdentity: idOf('server'), destination: { host: '127.0.0.1', port } };
+    const outcome = await client.connect(to).then(
+      () => 'a stream',
+      (error) => error.code,
+    );
+    expect(outcome).toBe(expected);
+    server.close();
   });
 
   it('facts section 1.11: a rotated certificate is for new tunnels, live ones keep theirs', async () => {
