@@ -6,6 +6,7 @@ import {
   familiesOf,
   type IpFamily,
   isRuleIn,
+  type Mark,
   type Match,
   type RedirectionPlan,
   type Role,
@@ -102,9 +103,9 @@ function matchText(match: Match, { family, sets }: Surroundings): string {
     case 'out-interface':
       return `oifname ${compare}"${match.name}"`;
     case 'mark':
-      return `meta mark and ${hex(match.mask)} ${compare === '' ? '==' : '!='} ${hex(match.value)}`;
+      return maskedText('meta mark', match);
     case 'connmark':
-      return `ct mark and ${hex(match.mask)} ${compare === '' ? '==' : '!='} ${hex(match.value)}`;
+      return maskedText('ct mark', match);
     case 'protocol':
       if (match.destinationPort !== undefined) return `${match.protocol} dport ${compare}${match.destinationPort}`;
       if (match.sourcePort !== undefined) return `${match.protocol} sport ${compare}${match.sourcePort}`;
@@ -153,6 +154,12 @@ function actionText(rule: RulePlan, { chain, family }: Surroundings): string {
     default:
       return action.do;
   }
+}
+
+function maskedText(what: string, { value, mask, not }: Mark & { readonly not?: boolean }): string {
+  const comparison = not ? '!=' : '==';
+  if (mask === 0xffffffff) return `${what} ${comparison} ${hex(value)}`;
+  return `${what} and ${hex(mask)} ${comparison} ${hex(value)}`;
 }
 
 /** iptables' `--set-xmark value/mask`. */

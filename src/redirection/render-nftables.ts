@@ -249,8 +249,8 @@ export function isSourceNat({ hook }: Pick<ChainPlan, 'hook'>): boolean {
  */
 export function savedValue(rule: RulePlan, action: Action & { do: 'save-mark' }): number {
   for (const condition of rule.matches) {
-    if (condition.on === 'mark' && !condition.not && (condition.mask & action.mask) === action.mask) {
-      return condition.value & action.mask;
+    if (condition.on === 'mark' && !condition.not && (action.mask & ~condition.mask) === 0) {
+      return (condition.value & action.mask) >>> 0;
     }
   }
   throw invalid('renderNftables', rule.id, 'a save-mark needs a mark match on all of the bits that it saves');

@@ -12,9 +12,10 @@ function verdict(value: Verdict): Expression[] {
   return [{ type: 'immediate', verdict: value }];
 }
 
-/** `(old & mask) ^ xor` of register 1. */
-function rewrite(mask: number, xor: number): Expression {
-  return { type: 'bitwise', sreg: NFT_REG_1, dreg: NFT_REG_1, mask: hostU32(mask), xor: hostU32(xor) };
+/** Into register 1: `(old & ~mask) ^ value`, or `value` itself where nothing is kept of the old one. */
+function rewritten(load: Expression, value: number, mask: number): Expression[] {
+  if (mask === 0xffffffff) return [{ type: 'immediate', dreg: NFT_REG_1, value: hostU32(value) }];
+  return [load, { type: 'bitwise', sreg: NFT_REG_1, dreg: NFT_REG_1, mask: hostU32(~mask), xor: hostU32(value) }];
 }
 
 /** Address into register 1, port into register 2; either may be missing. */
@@ -61,14 +62,12 @@ export const statement = {
   goto: (chain: string): Expression[] => verdict({ kind: 'goto', chain: checkName(chain, 'chain') }),
   /** iptables' `--set-xmark value/mask`; `meta mark set meta mark and ~mask xor value`, which is `or value` for value = mask */
   mark: (value: number, mask = 0xffffffff): Expression[] => [
-    { type: 'meta', key: NFT_META_MARK, dreg: NFT_REG_1 },
-    rewrite(~mask, value),
+    ...rewritten({ type: 'meta', key: NFT_META_MARK, dreg: NFT_REG_1 }, value, mask),
     { type: 'meta', key: NFT_META_MARK, sreg: NFT_REG_1 },
   ],
   /** `ct mark set ct mark and ~mask xor value` */
   ctMark: (value: number, mask = 0xffffffff): Expression[] => [
-    { type: 'ct', key: NFT_CT_MARK, dreg: NFT_REG_1 },
-    rewrite(~mask, value),
+    ...rewritten({ type: 'ct', key: NFT_CT_MARK, dreg: NFT_REG_1 }, value, mask),
     { type: 'ct', key: NFT_CT_MARK, sreg: NFT_REG_1 },
   ],
   /** `meta mark set ct mark` */
