@@ -17,7 +17,9 @@
  * redirection.remove();
  * ```
  *
- * Everything is synchronous: the kernel answers at once, and nothing else in the process sees a part of a change.
+ * {@link verify} lists what the kernel has otherwise than a plan, by meaning, and who stands in front; {@link watch} puts back what is
+ * taken away; {@link probe} finds out what this kernel can. Everything but `watch` is synchronous: the kernel answers at once, and
+ * nothing else in the process sees a part of a change.
  *
  * @module redirection
  */
