@@ -16,11 +16,11 @@ const STYLE = `
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .quiet { fill: #59636e; font-size: 12px }
 .title { font-size: 16px; font-weight: 600 }
-.direct { fill: #b1bac4 } .ours { fill: #0969da } .ztunnel { fill: #bc6c00 }
+.direct { fill: #b1bac4 } .ours { fill: #0969da } .ztunnel { fill: #bc6c00 } .envoy { fill: #8250df }
 .whisker { stroke: #1f2328; stroke-width: 1 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .quiet { fill: #9198a1 } .whisker { stroke: #e6edf3 }
-  .direct { fill: #484f58 } .ours { fill: #4493f8 } .ztunnel { fill: #db8a1e }
+  .direct { fill: #484f58 } .ours { fill: #4493f8 } .ztunnel { fill: #db8a1e } .envoy { fill: #ab7df8 }
 }`;
 
 /**
@@ -28,7 +28,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
  * longest of the line, with minimum and maximum as a whisker and the number beside it.
  */
 export function drawChart(report: Report): string {
-  const peers = (['ours', 'ztunnel', 'direct'] as const).filter((peer) =>
+  const peers = (['ours', 'ztunnel', 'envoy', 'direct'] as const).filter((peer) =>
     report.lines.some((line) => line.peers[peer] !== undefined),
   );
   const pieces: string[] = [];

@@ -3,9 +3,17 @@ import { manyAddress, PODS } from './topology.ts';
 export const TRUST_DOMAIN = 'cluster.local';
 export const NAMESPACE = 'bench';
 
+/** Five that deny and do not match; of the five that allow, the last one does. */
+export const POLICIES = Array.from({ length: 10 }, (_, i) => ({
+  name: `policy-${i}`,
+  action: i < 5 ? ('Deny' as const) : ('Allow' as const),
+  /** Without the scheme, as Istio's policies have it. */
+  principal: `${TRUST_DOMAIN}/ns/${NAMESPACE}/sa/${i === 9 ? 'p1' : `stranger-${i}`}`,
+}));
+
 /**
- * What every proxy starts from, in ztunnel's own form (facts section 4.10): the pods, and ten policies that a connection has to be
- * held against. Five deny and do not match; of the five that allow, the last one does.
+ * What every proxy starts from, in ztunnel's own form (facts section 4.10): the pods, and the policies that a connection is held
+ * against.
  *
  * @param manyCount - how many further addresses p3 is known by; the memory of a proxy grows with them
  */
@@ -33,18 +41,14 @@ export function meshYaml(manyCount: number): string {
 }
 
 function policies(): string[] {
-  const principal = (name: string) => `!Exact "${TRUST_DOMAIN}/ns/${NAMESPACE}/sa/${name}"`;
-  return Array.from({ length: 10 }, (_, i) => {
-    const action = i < 5 ? 'Deny' : 'Allow';
-    const who = i === 9 ? 'p1' : `stranger-${i}`;
-    return `- name: policy-${i}
+  return POLICIES.map(
+    ({ name, action, principal }) => `- name: ${name}
   namespace: ${NAMESPACE}
   scope: Namespace
   action: ${action}
   dryRun: false
   rules:
-  - - - principals: [${principal(who)}]
-    - - namespaces: [!Exact ${NAMESPACE}]
-`;
-  });
+  - - - principals: [!Exact "${principal}"]
+`,
+  );
 }

@@ -1,17 +1,13 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { UsageError } from '../src/cli/usage-error.ts';
 import { PEER_NAMES, type PeerName } from './peers.ts';
 import { MEMORY_ROW, ROWS } from './rows.ts';
 
-/** What somebody typed is not right: one sentence. Exit code 2. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
-
 export const USAGE = `npm run bench -- [options]
 
-Measures ours beside no proxy and, where ZTUNNEL_BIN names one (built with feature "testing"), the real ztunnel; in namespaces of
-its own, as root. Needs iperf3, wrk and nginx.
+Measures ours beside no proxy, the real ztunnel where ZTUNNEL_BIN names one (built with feature "testing"), and Envoy where ENVOY_BIN
+does; in namespaces of its own, as root. Needs iperf3, wrk and nginx.
 
   --rounds N      each row this often, peers taking turns; default 5, at most 50
   --seconds N     each load this long; default 3, at most 60
@@ -39,6 +35,7 @@ export interface BenchOptions {
   readonly threads: number | undefined;
   readonly cpuProfDirectory: string | undefined;
   readonly ztunnelBin: string | undefined;
+  readonly envoyBin: string | undefined;
 }
 
 const ALL_ROWS = [...ROWS.map(({ id }) => id), MEMORY_ROW];
@@ -63,11 +60,13 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Ben
   });
   if (values.help) return undefined;
   const { short } = values;
-  const ztunnelBin = environment.ZTUNNEL_BIN || undefined;
-  const available = PEER_NAMES.filter((name) => name !== 'ztunnel' || ztunnelBin !== undefined);
-  const peers = chosen('--peers', values.peers, PEER_NAMES) ?? available;
-  if (peers.includes('ztunnel') && ztunnelBin === undefined) {
-    throw new UsageError('ztunnel is measured where ZTUNNEL_BIN names its binary, and it names none');
+  const binaries = { ztunnel: environment.ZTUNNEL_BIN || undefined, envoy: environment.ENVOY_BIN || undefined };
+  const variable = (name: PeerName) => (name === 'ztunnel' ? 'ZTUNNEL_BIN' : 'ENVOY_BIN');
+  const isMissing = (name: PeerName) => name in binaries && binaries[name as keyof typeof binaries] === undefined;
+  const peers = chosen('--peers', values.peers, PEER_NAMES) ?? PEER_NAMES.filter((name) => !isMissing(name));
+  const absent = peers.find(isMissing);
+  if (absent !== undefined) {
+    throw new UsageError(`${absent} is measured where ${variable(absent)} names its binary, and it names none`);
   }
   const profiles = values['cpu-prof'];
   return {
@@ -82,7 +81,8 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Ben
     svgPath: values.svg === undefined ? undefined : resolve(values.svg),
     threads: number('--threads', values.threads, 64),
     cpuProfDirectory: profiles === undefined ? undefined : resolve(profiles),
-    ztunnelBin: ztunnelBin === undefined ? undefined : resolve(ztunnelBin),
+    ztunnelBin: binaries.ztunnel && resolve(binaries.ztunnel),
+    envoyBin: binaries.envoy && resolve(binaries.envoy),
   };
 }
 

@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { CertificateAuthority } from '../src/identity/index.ts';
 import type { Lab } from '../src/lab/index.ts';
 import { namespaceName } from '../src/lab/index.ts';
+import { prepareEnvoy } from './envoy.ts';
 import { NAMESPACE, TRUST_DOMAIN } from './mesh-file.ts';
 import type { Command } from './processes.ts';
 import { PODS, type PodName, PROXY_MARK } from './topology.ts';
 
-export const PEER_NAMES = ['direct', 'ours', 'ztunnel'] as const;
+export const PEER_NAMES = ['direct', 'ours', 'ztunnel', 'envoy'] as const;
 export type PeerName = (typeof PEER_NAMES)[number];
 
 /** Where a peer's proxies run and what they are given. */
@@ -25,6 +26,7 @@ export interface PeerOptions {
   /** The program `ambient`. */
   readonly ambientBin: string;
   readonly ztunnelBin: string | undefined;
+  readonly envoyBin: string | undefined;
   /** Data-plane threads of ours; undefined: its default. */
   readonly threads: number | undefined;
   /** Where ours writes V8 profiles; undefined: it does not. */
@@ -45,6 +47,9 @@ export async function preparePeer(
       return prepareOurs(site, options, signal);
     case 'ztunnel':
       return prepareZtunnel(site, options);
+    case 'envoy':
+      if (options.envoyBin === undefined) throw new RangeError('there is no envoy without ENVOY_BIN');
+      return prepareEnvoy(site, options.envoyBin, signal);
   }
 }
 

@@ -74,13 +74,13 @@ function reportLine(
 /** The report as a table for people: median (minimum–maximum). */
 export function formatReport({ machine, rounds, seconds, lines, errors }: Report): string {
   const names = [...new Set(lines.flatMap(({ peers }) => Object.keys(peers) as PeerName[]))];
-  const head = ['row', 'figure', ...names, 'ours ÷ ztunnel', 'target'];
+  const isCompared = lines.some(({ ratio }) => ratio !== undefined);
+  const head = ['row', 'figure', ...names, ...(isCompared ? ['ours ÷ ztunnel', 'target'] : [])];
   const body = lines.map(({ row, figure, better, peers, ratio, target, isMet }, i) => [
     lines[i - 1]?.row === row ? '' : row,
     figure,
     ...names.map((name) => formatSpread(peers[name])),
-    ratio === undefined ? '' : ratio.toFixed(2),
-    target === undefined ? '' : `${better === 'more' ? '≥' : '≤'} ${target}${isMet === false ? '  missed' : ''}`,
+    ...(isCompared ? [ratio?.toFixed(2) ?? '', formatTarget(better, target, isMet)] : []),
   ]);
   const table = [head, ...body];
   const widths = head.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
@@ -98,6 +98,11 @@ export function formatReport({ machine, rounds, seconds, lines, errors }: Report
     ...errors.map(({ row, peer, count }) => `${row}, ${peer}: ${count} requests or connections failed`),
   ];
   return `${text.join('\n')}\n\n${notes.join('\n')}\n`;
+}
+
+function formatTarget(better: Figure['better'], target: number | undefined, isMet: boolean | undefined): string {
+  if (target === undefined) return '';
+  return `${better === 'more' ? '≥' : '≤'} ${target}${isMet === false ? '  missed' : ''}`;
 }
 
 function formatSpread(spread: (Spread & { values: readonly number[] }) | undefined): string {

@@ -10,11 +10,10 @@ import { type PeerName, type PeerOptions, type PeerSite, type ProxyCommand, prep
 import { cpuSeconds, residentBytes } from './process-usage.ts';
 import type { BackgroundProcess, Processes } from './processes.ts';
 import { HTTP_PORT, IPERF_PORT, startServers } from './servers.ts';
-import { createTopology, PODS, type PodName, podIp } from './topology.ts';
+import { createTopology, INBOUND_PORT, OUTBOUND_PORT, PODS, type PodName, podIp } from './topology.ts';
 
 const READY_TIMEOUT_MS = 20_000;
 const POLL_MS = 20;
-const INBOUND_PORTS = [15001, 15008];
 
 export interface SiteOptions extends PeerOptions {
   readonly processes: Processes;
@@ -97,7 +96,7 @@ export class Site {
       this.#proxies.set(name, proxy);
     }
     for (const { name } of PODS)
-      await this.#listening(this.lab.namespace(name), INBOUND_PORTS, `${this.peer} of ${name}`);
+      await this.#listening(this.lab.namespace(name), [OUTBOUND_PORT, INBOUND_PORT], `${this.peer} of ${name}`);
   }
 
   async stopProxies(): Promise<void> {

@@ -12,6 +12,9 @@ export const PODS = [
 ] as const;
 export type PodName = (typeof PODS)[number]['name'];
 
+/** What every pod's address is in. */
+export const POD_ADDRESSES = '10.244.0.0/16';
+
 export const OUTSIDE_IP = '172.18.0.100';
 
 /** All of it is p3 too: an address that no tunnel leads to yet, as often as one is needed. */
@@ -21,7 +24,9 @@ export const MANY_ADDRESSES_COUNT = 32_000;
 
 /** SO_MARK of the proxies' own sockets: 1337, facts section 7.2. */
 export const PROXY_MARK = 0x539;
-const OUTBOUND_PORT = 15001;
+/** Facts section 7.1. */
+export const OUTBOUND_PORT = 15001;
+export const INBOUND_PORT = 15008;
 
 /** The n-th of p3's further addresses. */
 export function manyAddress(n: number): string {
@@ -68,7 +73,7 @@ function describe(prefix: string): LabDescription {
   });
   return {
     prefix,
-    clusterRange: '10.244.0.0/16',
+    clusterRange: POD_ADDRESSES,
     nodes: [node('node-1', '172.18.0.2', 1), node('node-2', '172.18.0.3', 2)],
     outside: { name: 'outside', ip: OUTSIDE_IP, prefixLength: 24 },
     services: [],

@@ -14,10 +14,10 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Runs the bench without a real ztunnel, as CI does. */
+/** Runs the bench without other peers' binaries, as CI does. */
 function bench(args: readonly string[], onProgress?: (text: string, child: ChildProcess) => void): Promise<Ended> {
   return new Promise((resolve) => {
-    const env = { ...process.env, ZTUNNEL_BIN: '' };
+    const env = { ...process.env, ZTUNNEL_BIN: '', ENVOY_BIN: '' };
     const main = join(import.meta.dirname, '../../bench/main.ts');
     const child = execFile(process.execPath, [main, ...args], { env, timeout: 110_000 }, (_error, stdout, stderr) => {
       resolve({ pid: child.pid!, code: child.exitCode, stdout, stderr });
