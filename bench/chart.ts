@@ -2,20 +2,25 @@ import type { PeerName } from './peers.ts';
 import type { Report, ReportLine } from './report.ts';
 import { threeDigits } from './statistics.ts';
 
-const WIDTH = 860;
-const LABEL_WIDTH = 190;
-const BAR_WIDTH = 430;
-const BAR_HEIGHT = 12;
-const BAR_GAP = 2;
-const LINE_GAP = 12;
-const TOP = 64;
-const BOTTOM = 34;
+const WIDTH = 960;
+const MARGIN = 12;
+/** Speed or memory on the left, CPU time on the right. */
+const COLUMN_WIDTH = 474;
+const LABEL_WIDTH = 130;
+const BAR_WIDTH = 210;
+const BAR_HEIGHT = 11;
+const BAR_STEP = 13;
+/** Room for the two lines of text beside the bars. */
+const LEAST_HEIGHT = 30;
+const GAP = 10;
+const TOP = 66;
+const BOTTOM = 30;
 
 /** Colours that keep apart, by lightness too, on white and on near-black. */
 const STYLE = `
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-.quiet { fill: #59636e; font-size: 12px }
-.title { font-size: 16px; font-weight: 600 }
+text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+.quiet { fill: #59636e; font-size: 11px }
+.title { font-size: 15px; font-weight: 600 }
 .direct { fill: #b1bac4 } .ours { fill: #0969da } .ztunnel { fill: #bc6c00 } .envoy { fill: #8250df }
 .whisker { stroke: #1f2328; stroke-width: 1 }
 @media (prefers-color-scheme: dark) {
@@ -25,57 +30,77 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 
 /**
  * A report as an SVG image, readable on light and dark pages: for each figure a bar a peer, as long as its median in relation to the
- * longest of the line, with minimum and maximum as a whisker and the number beside it.
+ * largest value of the figure, with minimum and maximum as a whisker and the number beside it.
  */
-export function drawChart(report: Report): string {
+export function drawChart({ machine, rounds, lines }: Report): string {
   const peers = (['ours', 'ztunnel', 'envoy', 'direct'] as const).filter((peer) =>
-    report.lines.some((line) => line.peers[peer] !== undefined),
+    lines.some((line) => line.peers[peer] !== undefined),
   );
   const pieces: string[] = [];
   let y = TOP;
-  for (const line of report.lines) {
-    const measured = peers.filter((peer) => line.peers[peer] !== undefined);
-    pieces.push(drawLine(line, measured, y));
-    y += measured.length * (BAR_HEIGHT + BAR_GAP) + LINE_GAP;
+  for (const row of new Set(lines.map((line) => line.row))) {
+    const ofRow = lines.filter((line) => line.row === row);
+    const left = drawColumn(ofRow.filter(isLeft), peers, MARGIN, y);
+    const right = drawColumn(
+      ofRow.filter((line) => !isLeft(line)),
+      peers,
+      MARGIN + COLUMN_WIDTH,
+      y,
+    );
+    pieces.push(...left.pieces, ...right.pieces);
+    y = Math.max(left.end, right.end);
   }
-  const { machine, rounds } = report;
   const footer = `${machine.date.slice(0, 10)}, ${machine.processors} × ${machine.processor}, Linux ${machine.kernel}, Node ${machine.node}; median, minimum and maximum of ${rounds}`;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y + BOTTOM}" width="${WIDTH}" role="img" aria-label="ambient-kit bench">
 <style>${STYLE}</style>
-${text(12, 24, 'title', 'Two proxies between two pods: everything switched on')}
-${peers.map((peer, i) => legend(peer, 12 + i * 110)).join('\n')}
+${text(MARGIN, 22, 'title', 'ambient-kit bench: identity check, ten policies and access log switched on')}
+${peers.map((peer, i) => legend(peer, MARGIN + i * 100)).join('\n')}
 ${pieces.join('\n')}
-${text(12, y + 16, 'quiet', footer)}
+${text(MARGIN, y + 14, 'quiet', footer)}
 </svg>
 `;
 }
 
-function legend(peer: PeerName, x: number): string {
-  return `<rect class="${peer}" x="${x}" y="36" width="12" height="12"/>${text(x + 18, 47, '', peer)}`;
+function isLeft({ figure }: ReportLine): boolean {
+  return !figure.startsWith('cpu');
 }
 
-function drawLine(line: ReportLine, peers: readonly PeerName[], y: number): string {
-  const longest = Math.max(...peers.map((peer) => line.peers[peer]!.max));
-  const scale = (value: number) => (longest > 0 ? (value / longest) * BAR_WIDTH : 0);
+function legend(peer: PeerName, x: number): string {
+  return `<rect class="${peer}" x="${x}" y="35" width="11" height="11"/>${text(x + 17, 45, '', peer)}`;
+}
+
+function drawColumn(lines: readonly ReportLine[], all: readonly PeerName[], x: number, top: number) {
+  const pieces: string[] = [];
+  let y = top;
+  for (const line of lines) {
+    const peers = all.filter((peer) => line.peers[peer] !== undefined);
+    pieces.push(drawLine(line, peers, x, y));
+    y += Math.max(peers.length * BAR_STEP, LEAST_HEIGHT) + GAP;
+  }
+  return { pieces, end: y };
+}
+
+function drawLine(line: ReportLine, peers: readonly PeerName[], x: number, y: number): string {
+  const largest = Math.max(...peers.map((peer) => line.peers[peer]!.max));
+  const barsFrom = x + LABEL_WIDTH;
+  const scale = (value: number) => (largest > 0 ? (value / largest) * BAR_WIDTH : 0);
+  const label = line.row === 'memory' ? line.figure : `${line.row}, ${line.figure}`;
   const parts = [
-    text(12, y + 10, '', `${line.row}, ${line.figure}`),
-    text(12, y + 25, 'quiet', line.better === 'more' ? 'more is better' : 'less is better'),
+    text(x, y + 10, '', label),
+    text(x, y + 24, 'quiet', line.better === 'more' ? 'more is better' : 'less is better'),
   ];
   for (const [i, peer] of peers.entries()) {
     const { min, median, max } = line.peers[peer]!;
-    const top = y + i * (BAR_HEIGHT + BAR_GAP);
+    const top = y + i * BAR_STEP;
     const middle = top + BAR_HEIGHT / 2;
-    parts.push(
-      `<rect class="${peer}" x="${LABEL_WIDTH}" y="${top}" width="${round(scale(median))}" height="${BAR_HEIGHT}"/>`,
-    );
+    const width = round(scale(median));
+    parts.push(`<rect class="${peer}" x="${barsFrom}" y="${top}" width="${width}" height="${BAR_HEIGHT}"/>`);
     if (max > min) {
-      parts.push(
-        `<line class="whisker" x1="${round(LABEL_WIDTH + scale(min))}" y1="${middle}" x2="${round(LABEL_WIDTH + scale(max))}" y2="${middle}"/>`,
-      );
+      const [from, to] = [round(barsFrom + scale(min)), round(barsFrom + scale(max))];
+      parts.push(`<line class="whisker" x1="${from}" y1="${middle}" x2="${to}" y2="${middle}"/>`);
     }
-    const isOurs = peer === 'ours' && line.ratio !== undefined;
-    const label = isOurs ? `${threeDigits(median)}  (${line.ratio.toFixed(2)} × ztunnel)` : threeDigits(median);
-    parts.push(text(round(LABEL_WIDTH + scale(max) + 6), top + 10, 'quiet', label));
+    const ratio = peer === 'ours' && line.ratio !== undefined ? `  (${line.ratio.toFixed(2)} × ztunnel)` : '';
+    parts.push(text(round(barsFrom + scale(max) + 6), top + 10, 'quiet', `${threeDigits(median)}${ratio}`));
   }
   return parts.join('\n');
 }
