@@ -10,10 +10,12 @@ const thrown = new Set<string>();
 const mentioned = new Map<string, string>();
 /** `ERR_RBAC_…` is ours, `ERR_LIB_PEM` is OpenSSL's. */
 const rooms = new Set(globSync('src/*/', { cwd: root }).map((folder) => folder.split('/')[1]!.toUpperCase()));
-for (const below of ['NFTABLES', 'IPSET']) rooms.add(below);
+for (const below of ['NFTABLES', 'IPSET', 'DEMO']) rooms.add(below);
 for (const file of globSync('src/**/*.ts', { cwd: root })) {
   const source = read(file);
-  for (const [, code] of source.matchAll(/['"](ERR_[A-Z0-9_]+)['"]/g)) thrown.add(code!);
+  for (const [, code] of source.matchAll(/['"](ERR_[A-Z0-9_]+)['"]/g)) {
+    if (rooms.has(code!.split('_')[1]!)) thrown.add(code!);
+  }
   for (const [, code] of source.matchAll(/\b(ERR_[A-Z0-9]+_[A-Z0-9_]*[A-Z0-9])\b(?![_…])/g)) {
     if (rooms.has(code!.split('_')[1]!)) mentioned.set(code!, file);
   }
