@@ -1,5 +1,12 @@
-import { FakeNetlink, formatMessages, MessageWriter, messageTypeName, type NetlinkFamily } from '../netlink/index.ts';
-import { Batch } from '../netlink/nftables/index.ts';
+import {
+  FakeNetlink,
+  formatMessages,
+  MessageWriter,
+  messageTypeName,
+  type NetlinkFamily,
+  readMessages,
+} from '../netlink/index.ts';
+import { Batch, messageDebugText } from '../netlink/nftables/index.ts';
 import {
   addAddress,
   addLink,
@@ -44,11 +51,14 @@ export function plannedMessages(plan: RedirectionPlan, what: 'apply' | 'remove')
   return recorder.messages;
 }
 
-/** Each message behind a line that says what it is for, in libmnl's form. */
+/** Each message behind a line that says what it is for: a rule as nft --debug=netlink has it, then the bytes in libmnl's form. */
 export function messagesText(messages: readonly PlannedMessage[]): string {
-  return messages
-    .map(({ role, command, bytes, family }) => `# ${role}: ${command}\n${formatMessages(bytes, family)}`)
-    .join('\n');
+  const texts = messages.map(({ role, command, bytes, family }) => {
+    const [message] = readMessages(bytes);
+    const rule = family === 'netfilter' && message !== undefined ? messageDebugText(message) : undefined;
+    return `# ${role}: ${command}\n${rule ?? ''}${formatMessages(bytes, family)}`;
+  });
+  return texts.join('\n');
 }
 
 function applied(plan: RedirectionPlan, recorder: Recorder): void {

@@ -43,6 +43,7 @@ import { messageEnd, type NetlinkMessage, readMessages } from './message-reader.
 import { fixedHeaderBytes, formatMessages, messageTypeName, type NetlinkFamily } from './message-text.ts';
 import type { Netlink, NetlinkRequestOptions } from './netlink.ts';
 import { NetlinkError } from './netlink-error.ts';
+import { formatMessagesForNft } from './nftables/debug-text.ts';
 
 /** How a netlink socket is opened. */
 export interface NetlinkOptions {
@@ -61,7 +62,10 @@ export interface NetlinkOptions {
   readonly maxReplyBytes?: number;
   /** A dump that the kernel marks as inconsistent (NLM_F_DUMP_INTR) is asked for again this often. Default 10. */
   readonly dumpRetries?: number;
-  /** Gets every message sent and received as text ({@link formatMessages}). Default: stderr if AMBIENT_NETLINK_DEBUG=1, else nobody. */
+  /**
+   * Gets every message sent and received as text ({@link formatMessages}). Default: stderr if AMBIENT_NETLINK_DEBUG is 1, or `nft` for
+   * the form of `nft --debug=netlink`; else nobody.
+   */
   readonly trace?: (text: string) => void;
 }
 
@@ -94,6 +98,8 @@ function checkOptions(options: NetlinkOptions): void {
 /** Enough for every part of a dump (the kernel makes those no larger than 32 KiB); grows for a larger single answer. */
 const RECEIVE_BYTES = 64 << 10;
 const SOCKADDR_NL_BYTES = 12;
+/** Values of AMBIENT_NETLINK_DEBUG that ask for a dump. */
+const DUMPS: ReadonlySet<string> = new Set(['1', 'nft']);
 
 class NetlinkSocket implements Netlink {
   readonly #descriptor: FileDescriptor;
@@ -102,6 +108,7 @@ class NetlinkSocket implements Netlink {
   readonly #maxReplyBytes: number;
   readonly #dumpRetries: number;
   readonly #trace: ((text: string) => void) | undefined;
+  readonly #format: typeof formatMessages;
   readonly #sender = Buffer.alloc(SOCKADDR_NL_BYTES);
   readonly #senderLength = new Int32Array(1);
   readonly #pollfd = Buffer.alloc(8);
@@ -114,7 +121,9 @@ class NetlinkSocket implements Netlink {
     this.#timeoutMs = options.timeoutMs ?? 5000;
     this.#maxReplyBytes = options.maxReplyBytes ?? 64 << 20;
     this.#dumpRetries = options.dumpRetries ?? 10;
-    this.#trace = options.trace ?? (env.AMBIENT_NETLINK_DEBUG === '1' ? (text) => stderr.write(text) : undefined);
+    this.#trace =
+      options.trace ?? (DUMPS.has(env.AMBIENT_NETLINK_DEBUG ?? '') ? (text) => stderr.write(text) : undefined);
+    this.#format = env.AMBIENT_NETLINK_DEBUG === 'nft' ? formatMessagesForNft : formatMessages;
     const protocol = options.family === 'route' ? NETLINK_ROUTE : NETLINK_NETFILTER;
     const fd = check(
       libc().socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol),
@@ -223,7 +232,7 @@ class NetlinkSocket implements Netlink {
   }
 
   #send(buffer: Buffer, op: string): void {
-    this.#trace?.(`> sent\n${formatMessages(buffer, this.#family)}`);
+    this.#trace?.(`> sent\n${this.#format(buffer, this.#family)}`);
     // A message must fit the send buffer whole; the kernel keeps 32 bytes of it for itself.
     if (buffer.length + 32 > this.#sendBufferBytes) {
       const wanted = Math.max(128 << 10, buffer.length + 32);
@@ -351,7 +360,7 @@ class NetlinkSocket implements Netlink {
     // Any process may send to a netlink port; only the kernel's is 0.
     if (this.#sender.readUInt32LE(4) !== 0) return undefined;
     const datagram = Buffer.from(this.#received.subarray(0, length));
-    this.#trace?.(`< received\n${formatMessages(datagram, this.#family)}`);
+    this.#trace?.(`< received\n${this.#format(datagram, this.#family)}`);
     return datagram;
   }
 

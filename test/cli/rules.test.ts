@@ -42,7 +42,7 @@ describe('ambient rules plan', () => {
     expect(stdout).toContain('prerouting-15');
     // enum nf_tables_msg_types: NFT_MSG_NEWRULE is 6; RTM_NEWRULE by name.
     expect(stdout).toMatch(
-      /# node: nft add rule ip ztunnel-mangle ztunnel-PREROUTING "prerouting-8"\n.*\n.*\n.*NFTABLES\/6/,
+      /# node: nft add rule ip ztunnel-mangle ztunnel-PREROUTING "prerouting-8"\nip ztunnel-mangle ztunnel-PREROUTING\n {2}\[ meta load iifname => reg 1 \]\n(.*\n)*?.*NFTABLES\/6/,
     );
     expect(stdout).toMatch(/# node: ip rule add 101: from all fwmark 0x100\/0x100 lookup 101\n.*\n.*\n.*RTM_NEWRULE/);
     const removing = await ambient(['rules', 'remove', ...mode, ...pod, '--dry-run', '--json']);
@@ -127,6 +127,10 @@ describeRequiring('ambient rules', { root: true, tools: ['ip', 'nft'] }, () => {
         ok: false,
         differences: [{ kind: 'missing', what: 'policy-rule' }],
       });
+      const environment = { AMBIENT_NETLINK_DEBUG: 'nft' };
+      const dumped = await ambient(['rules', 'apply', ...args], { environment });
+      expect(dumped.stderr).toContain('> sent\nRTM_NEWRULE\n');
+      expect(dumped.stderr).toContain('ip ztunnel-filter ztunnel-FORWARD\n  [ meta load mark => reg 1 ]\n');
       expect((await ambient(['rules', 'remove', ...args])).code).toBe(0);
       using netlink = openNetlink({ family: 'netfilter', namespace: node });
       expect(listTables(netlink)).toEqual([]);

@@ -30,6 +30,7 @@ export {
   NF_IP_PRI_NAT_SRC,
   NF_IP_PRI_RAW,
 } from './chain.ts';
+export { messageDebugText, ruleDebugText } from './debug-text.ts';
 export type { Element } from './element.ts';
 export { NftablesError, type NftablesErrorInit } from './error.ts';
 export type * from './expressions/index.ts';
