@@ -125,5 +125,5 @@ export const MEMORY_ROW = 'memory';
 export const MEMORY_FIGURES = {
   idle: 'idle MB',
   after: 'after rows MB',
-  perConnection: 'KB per open connection',
+  perConnection: 'KB a connection',
 } as const;

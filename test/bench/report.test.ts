@@ -53,7 +53,7 @@ it('says median, minimum, maximum, ratio and what was missed', () => {
 
 it('draws a bar for each peer, in proportion, and escapes what it writes', () => {
   const chart = drawChart(up1);
-  const widths = [...chart.matchAll(/class="(ours|ztunnel)" x="(?:142|616)"[^>]* width="([\d.]+)"/g)].map((m) =>
+  const widths = [...chart.matchAll(/class="(ours|ztunnel)" x="(?:172|646)"[^>]* width="([\d.]+)"/g)].map((m) =>
     Number(m[2]),
   );
   expect(widths).toHaveLength(4);
