@@ -313,6 +313,20 @@ describe('back-pressure', () => {
     expect(server.bytesRead).toBe(window + 60_000);
   });
 
+  it('what a destroyed stream leaves unread counts no longer against its tunnel', async () => {
+    const http2 = { initialWindowBytes: 65_535, connectionWindowBytes: 65_535, maxBufferedBytes: 100_000 };
+    await using mesh = await pair({ server: { http2 } });
+    for (let turn = 0; turn < 10; turn++) {
+      const [client, server] = await ends(mesh);
+      client.end(randomBytes(50_000));
+      server.end();
+      client.resume();
+      while (server.bytesRead < 50_000) await sleep(1);
+      server.destroy();
+    }
+    expect(mesh.client.tunnelCount).toBe(1);
+  });
+
   it('a window sent byte by byte to one who does not read costs about a window', { timeout: 60_000 }, async () => {
     await using mesh = await pair({ server: { http2: { initialWindowBytes: 2 << 20 } } });
     const accepted = Promise.withResolvers<HboneStream>();
