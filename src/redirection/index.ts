@@ -17,6 +17,10 @@
  * redirection.remove();
  * ```
  *
+ * Two modes: {@link nodeMode} redirects on the node and knows the pods by their addresses; {@link podMode} redirects inside each pod,
+ * and {@link hostProbes} lets the node's probes come past it. Either is a plan, which is a value: change it, or write your own. A
+ * plan can also be read ({@link renderText}), and loaded by other tools ({@link renderNftText}, {@link renderIptables}).
+ *
  * {@link verify} lists what the kernel has otherwise than a plan, by meaning, and who stands in front; {@link watch} puts back what is
  * taken away; {@link probe} finds out what this kernel can. Everything but `watch` is synchronous: the kernel answers at once, and
  * nothing else in the process sees a part of a change.

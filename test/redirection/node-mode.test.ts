@@ -67,6 +67,24 @@ describe('nodeMode', () => {
     expect(chain(plan, 'node', 'mangle', 'ztunnel-OUTPUT').place).toBe('after-nat');
   });
 
+  it('has mangle POSTROUTING of facts section 7.6, and nothing in it', () => {
+    expect(chain(nodeMode(options), 'node', 'mangle', 'ztunnel-POSTROUTING').rules).toEqual([]);
+  });
+
+  it('with IPv6 addresses has policy rules, routes, set and networks twice, by the same numbers', () => {
+    const plan = nodeMode({ ...options, hostIp6: 'fd00:a::2', ztunnelIp6: 'fd00:1::2' });
+    expect(plan.families).toEqual([4, 6]);
+    for (const side of plan.sides) {
+      const half = (family: number) =>
+        side.policyRules.filter((rule) => rule.family === family).map(({ family: _, ...rule }) => rule);
+      expect(half(6)).toEqual(half(4));
+      const sixes = side.routes.filter(({ destination }) => destination.includes(':'));
+      expect(sixes).toHaveLength(side.routes.length / 2);
+      expect(side.addresses.filter(({ ip }) => ip.includes(':'))).toHaveLength(2);
+    }
+    expect(plan.pods).toMatchObject({ set: 'ztunnel-pods-ips', set6: 'ztunnel-pods-ips-v6' });
+  });
+
   it('gives each id once per side', () => {
     for (const side of nodeMode({ ...options, captureDns: true }).sides) {
       const ids = side.chains.flatMap(({ rules }) => rules.map(({ id }) => id));
@@ -113,6 +131,11 @@ describe('nodeMode', () => {
     ],
     ['a comment of 128 bytes', { pods: [{ ip: '10.0.0.1', veth: 'a', comment: 'x'.repeat(128) }] }, 'pods[0].comment'],
     ['a tunnel port of 0', { tunnel: { kind: 'geneve', port: 0 } }, 'tunnel.port'],
+    ['one IPv6 address without the other', { hostIp6: 'fd00::2' }, 'ztunnelIp6'],
+    ['the other without the one', { ztunnelIp6: 'fd00::2' }, 'hostIp6'],
+    ['an IPv6 address that is IPv4', { hostIp6: '10.0.0.1', ztunnelIp6: 'fd00::2' }, 'hostIp6'],
+    ['a pod of IPv6 where there is none', { pods: [{ ip: 'fd00::9', veth: 'v' }] }, 'pods[0].ip'],
+    ['a pod by a mapped address', { pods: [{ ip: '::ffff:10.0.0.9', veth: 'v' }] }, 'pods[0].ip'],
   ])('refuses %s, naming the option', (_what, change, field) => {
     expect(() => nodeMode({ ...options, ...change })).toThrow(expect.objectContaining({ field }));
   });
