@@ -16,6 +16,7 @@ export const modules = [
   'discovery',
   'engine',
   'errors',
+  'explain',
   'http2',
   'identity',
   'ip',

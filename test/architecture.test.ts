@@ -10,7 +10,7 @@ const ROOMS = [
   ['http2', 'identity', 'rbac', 'telemetry', 'netns'],
   ['netlink', 'socket', 'discovery'],
   ['redirection', 'engine', 'hbone'],
-  ['lab', 'ztunnel'],
+  ['explain', 'lab', 'ztunnel'],
   ['cli'],
 ];
 

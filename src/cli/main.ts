@@ -6,6 +6,7 @@ const HELP = `Usage: ambient <command> [options]
 
 Commands:
   demo      build a mesh of two nodes in network namespaces, and show what happens to its packets
+  explain   what happens to a packet, by the rules and routes that the kernel has now
   rules     plan, apply, verify, watch and remove traffic redirection
   ztunnel   run the node proxy, configured by the environment variables of Istio's ztunnel
 
@@ -17,6 +18,7 @@ Commands:
 const commands: Readonly<Record<string, () => Promise<(args: string[]) => Promise<number>>>> = {
   demo: async () => (await import('./demo/command.ts')).demoCommand,
   'demo-app': async () => (await import('./demo/pod-app.ts')).podAppCommand,
+  explain: async () => (await import('./explain.ts')).explainCommand,
   rules: async () => (await import('./rules.ts')).rulesCommand,
   ztunnel: async () => (await import('./ztunnel.ts')).ztunnelCommand,
 };

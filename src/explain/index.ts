@@ -1,0 +1,30 @@
+/**
+ * "What happens to this packet?", answered from the rules, policy rules, routes, sets and connections that the kernel has now: each
+ * rule that it meets with counter and comment, each change of mark, the route, the redirect target, the end. Nothing is sent.
+ *
+ * ```ts
+ * import { explainPacket, formatExplanation, readKernelView } from 'ambient-kit/explain';
+ * import { openNamespace } from 'ambient-kit/netns';
+ *
+ * using node = openNamespace('node-a');
+ * const packet = { source: '10.244.1.10', destination: '10.96.0.105', protocol: 'tcp', sourcePort: 40000, destinationPort: 80,
+ *   device: 'vethsleep' } as const;
+ * const explanation = explainPacket(readKernelView(node, { packet }), packet);
+ * console.log(formatExplanation(explanation), explanation.ending);
+ * ```
+ *
+ * One namespace a call. What cannot be judged (an expression this library does not know, a value that no packet gives) is said to be
+ * so, never guessed: the ending is `unknown` then, and names the rule. Not looked at: netdev, bridge and arp tables, flowtables, tc,
+ * XDP, IPsec, and whether a listener that TPROXY finds is transparent (node mode, trap 7).
+ *
+ * @module explain
+ */
+
+export type { Effect } from './evaluate-rule.ts';
+export { explainPacket, isComplete } from './explain-packet.ts';
+export type { Ending, Explanation, FastPath, RuleStep, Step } from './explanation.ts';
+export { formatExplanation } from './format-explanation.ts';
+export { incomingDevice } from './incoming-device.ts';
+export type { DeviceSettings, KernelView, Listener, ViewElement, ViewSet } from './kernel-view.ts';
+export type { Packet } from './packet.ts';
+export { type ReadKernelViewOptions, readKernelView } from './read-kernel-view.ts';

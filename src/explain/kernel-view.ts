@@ -1,0 +1,63 @@
+import type { ConntrackEntry } from '../netlink/conntrack/index.ts';
+import type { Chain, InstalledRule, Table } from '../netlink/nftables/index.ts';
+import type { Link, ListedAddress, ListedRoute, ListedRule } from '../netlink/route/index.ts';
+
+/** A set, with its keys as bytes: unlike `listSets`, any key type, and it says what kind of set it is. */
+export interface ViewSet {
+  readonly table: Table;
+  readonly name: string;
+  /** `other`: a map, or a set of several ranges a key: of these only an empty one can be judged. */
+  readonly kind: 'keys' | 'ranges' | 'other';
+  /** Bytes of one key. */
+  readonly keyBytes: number;
+  readonly elements: readonly ViewElement[];
+}
+
+/** A key in hexadecimal, in the byte order of a register. Of `ranges`, each range is a first key and a key behind the last, `end`. */
+export interface ViewElement {
+  readonly key: string;
+  readonly end: boolean;
+}
+
+/** A socket that takes new connections, or any UDP socket. */
+export interface Listener {
+  readonly protocol: 'tcp' | 'udp';
+  readonly family: 4 | 6;
+  /** `0.0.0.0` or `::` for any; the latter takes IPv4 too, as far as this view knows. */
+  readonly ip: string;
+  readonly port: number;
+}
+
+/** How one device treats what comes in by it (IPv4), the higher of its own and `all` where the kernel has it so. */
+export interface DeviceSettings {
+  /** rp_filter: 0 off, 1 the answer must leave by this device, 2 it must leave by any. */
+  readonly reversePathFilter: number;
+  /** accept_local: packets with one of our own addresses as their source may come in. */
+  readonly acceptLocal: boolean;
+  /** src_valid_mark: the mark counts in that lookup. */
+  readonly sourceValidMark: boolean;
+  readonly forwarding: boolean;
+}
+
+/**
+ * What decides about packets in one namespace, as plain data: {@link readKernelView} reads it, a test may write it. Nothing outside
+ * of it is asked. It does not hold what netdev, bridge and arp tables, flowtables, tc and XDP do before or beside these rules.
+ */
+export interface KernelView {
+  /** In the kernel's order: of two with the same place, the later one was made later. */
+  readonly chains: readonly Chain[];
+  readonly rules: readonly InstalledRule[];
+  readonly sets: readonly ViewSet[];
+  /** In the order in which they are asked. */
+  readonly policyRules: readonly ListedRule[];
+  readonly routes: readonly ListedRoute[];
+  readonly links: readonly Link[];
+  readonly addresses: readonly ListedAddress[];
+  readonly connections: readonly ConntrackEntry[];
+  readonly listeners: readonly Listener[];
+  /** IPv4, by device name. */
+  readonly devices: Readonly<Record<string, DeviceSettings>>;
+  readonly forwarding6: boolean;
+  /** Tables of iptables-legacy that are in use, such as `ip nat`: they decide too, and only iptables itself reads them. */
+  readonly legacyTables: readonly string[];
+}
