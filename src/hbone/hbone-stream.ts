@@ -11,7 +11,7 @@ import type { WorkloadIdentity } from '../identity/index.ts';
  *   `ERR_HBONE_STREAM_RESET`, and so does the end of the tunnel with `ERR_HBONE_TUNNEL_LOST`: what was cut off never looks complete.
  * - Back-pressure goes all the way: the peer may send as much as was read, plus one window.
  */
-export interface HboneStream extends Duplex {
+export type HboneStream = Duplex & {
   /** Where the stream leads to: the `:authority` of its CONNECT. */
   readonly authority: string;
   /** Whom the certificate of the other end of the tunnel names. */
@@ -24,4 +24,4 @@ export interface HboneStream extends Duplex {
   readonly bytesRead: number;
   /** Payload bytes given to the tunnel. */
   readonly bytesWritten: number;
-}
+};

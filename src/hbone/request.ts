@@ -38,7 +38,7 @@ export class HboneRequest {
   #answered = false;
   #failure: HboneError | undefined;
 
-  /** Made by the server. */
+  /** @internal Made by the server. */
   constructor(init: {
     tunnel: Tunnel;
     authority: string;
@@ -123,7 +123,8 @@ export class HboneRequest {
   /**
    * Answers another status, and ends the stream: 400, 401 or 503 in Istio's usage (facts section 1.3).
    *
-   * @throws {HboneError} `ERR_HBONE_STATE`; {@link InvalidInputError} `ERR_HBONE_INVALID`
+   * @throws {HboneError} `ERR_HBONE_STATE`
+   * @throws {InvalidInputError} `ERR_HBONE_INVALID`
    */
   reject(status: number, answer: AnswerHeaders = {}): void {
     const op = 'hbone.reject';
