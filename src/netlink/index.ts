@@ -15,7 +15,7 @@
  * ```
  *
  * Requests are synchronous: the kernel answers them before `sendmsg` returns, and a socket is bound to the namespace it was made in.
- * `AMBIENT_NETLINK_DEBUG=1` prints every message to stderr in libmnl's form.
+ * `AMBIENT_NETLINK_DEBUG=1` prints every message to stderr in libmnl's form, `=nft` as `nft --debug=netlink` does.
  *
  * @module netlink
  */

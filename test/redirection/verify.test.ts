@@ -1,7 +1,15 @@
 import { expect, it } from 'vitest';
 import type { NetworkNamespace } from '../../src/netns/index.ts';
 import { writeSysctl } from '../../src/netns/index.ts';
-import { apply, nodeMode, type Redirection, type RedirectionPlan, verify } from '../../src/redirection/index.ts';
+import {
+  apply,
+  hostProbes,
+  nodeMode,
+  podMode,
+  type Redirection,
+  type RedirectionPlan,
+  verify,
+} from '../../src/redirection/index.ts';
 import { runIn, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 import { withNode } from './node-fixture.ts';
@@ -226,6 +234,28 @@ describeRequiring('verify', rootAndTools, () => {
         expect.stringContaining('iptables-legacy tables (mangle)'),
         expect.stringContaining('ip filter FORWARD drops what it does not accept'),
       ]);
+    });
+  });
+
+  it.each<[string, RedirectionPlan]>([
+    ['podMode()', podMode()],
+    ['podMode() by TPROXY, for a gateway', podMode({ inbound: 'tproxy', ingress: true, virtualInterfaces: ['lo'] })],
+    ['hostProbes()', hostProbes({ pods: [{ ip: '10.0.0.1' }, { ip: 'fd00::1', comment: 'uid' }] })],
+  ])('finds nothing where %s is in force, and each rule when they are gone', async (_what, plan) => {
+    await withNamespaces(['pod'], (namespace) => {
+      const namespaces = { pod: namespace, host: namespace };
+      using redirection = apply(plan, namespaces);
+      expect(verify(plan, namespaces)).toEqual({ inForce: true, differences: [], notes: [] });
+      for (const { name, table } of plan.sides.flatMap(({ chains }) => chains)) {
+        for (const family of ['ip', 'ip6'])
+          runIn(namespace, 'nft', 'flush', 'chain', family, `${plan.name}-${table}`, name);
+      }
+      const { differences } = verify(plan, namespaces);
+      const missing = new Set(
+        differences.filter(({ kind }) => kind === 'missing').map(({ name }) => name.split(' ')[0]),
+      );
+      const planned = new Set(redirection.readBack().rules.map(({ id }) => id));
+      expect(missing).toEqual(planned);
     });
   });
 
