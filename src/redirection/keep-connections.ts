@@ -40,7 +40,7 @@ function trackingTables(tables: readonly Table[]): Batch {
   const batch = new Batch();
   for (const table of tables) {
     const expressions = [...match.ctState('established'), ...statement.accept()];
-    batch.destroyTable(table).addTable(table).addChain({ table, name: 'tracking' });
+    batch.addTable(table).addChain({ table, name: 'tracking' });
     batch.addRule({ table, chain: 'tracking', expressions });
   }
   return batch;
