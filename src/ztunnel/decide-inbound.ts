@@ -1,6 +1,6 @@
 import { type MeshState, type Service, someGatewayWorkload, type Workload } from '../discovery/index.ts';
+import { type Authority, parseAuthority } from '../hbone/authority.ts';
 import { canonicalIp, type SocketAddress } from '../ip/index.ts';
-import { type Authority, parseAuthority } from './authority.ts';
 import { ILLEGAL_PORTS, SELF_CALL } from './illegal-ports.ts';
 
 /** The tunnel's TCP connection: its peer, and the local pod it reached. */

@@ -7,18 +7,19 @@ import {
   type TunnelOwner,
   TunnelStream,
 } from '../engine/index.ts';
+import { formatBaggage } from '../hbone/baggage.ts';
+import { parseForwarded } from '../hbone/forwarded.ts';
 import type { HeaderField, Http2Request, Http2Stream } from '../http2/index.ts';
 import { parseSpiffeId, type SpiffeId } from '../identity/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
 import { originalDestination } from '../socket/index.ts';
 import { type Authorized, authorize } from './authorize.ts';
-import { formatBaggage, workloadBaggage } from './baggage.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import { decideInbound } from './decide-inbound.ts';
-import { parseForwarded } from './forwarded.ts';
 import { verifierFor } from './peer-verifier.ts';
 import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
 import { resetAndClose } from './relayed-connection.ts';
+import { workloadBaggage } from './workload-baggage.ts';
 
 /** HBONE for this node's pods (port 15008): TLS as the pod, then CONNECT streams, each judged and dialled from its client's address. */
 export class InboundListener implements ConnectionAcceptor {

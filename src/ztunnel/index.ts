@@ -18,8 +18,6 @@
  * @module ztunnel
  */
 
-export { type Authority, parseAuthority } from './authority.ts';
-export { type Baggage, formatBaggage, parseBaggage, workloadBaggage } from './baggage.ts';
 export { type Environment, parseDurationMs, readConfig, type ZtunnelConfig } from './config.ts';
 export type { ConnectionRecord, LoggedDecision, LoggedTunnel } from './connection-log.ts';
 export {
@@ -40,8 +38,7 @@ export {
   type OutboundRejection,
   type TcpDecision,
 } from './decide-outbound.ts';
-export { formatForwarded, parseForwarded } from './forwarded.ts';
 export { ILLEGAL_PORTS, INBOUND_HBONE_PORT, SELF_CALL } from './illegal-ports.ts';
 export type { DataPlaneOptions, DataPlaneStats } from './messages.ts';
-export { formatTraceParent, makeTraceParent, parseTraceParent, type TraceParent } from './traceparent.ts';
+export { workloadBaggage } from './workload-baggage.ts';
 export { startZtunnel, type Ztunnel, ZtunnelError, type ZtunnelOptions } from './ztunnel.ts';

@@ -2,19 +2,20 @@ import { randomFillSync } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { type Workload, workloadIdentity } from '../discovery/index.ts';
 import { type ConnectionAcceptor, type StreamObserver, type TunnelRoute, TunnelStream } from '../engine/index.ts';
+import { formatBaggage } from '../hbone/baggage.ts';
+import { formatForwarded } from '../hbone/forwarded.ts';
+import { formatTraceParent, makeTraceParent } from '../hbone/traceparent.ts';
 import type { HeaderField } from '../http2/index.ts';
 import { formatSocketAddress, type SocketAddress } from '../ip/index.ts';
 import { originalDestination } from '../socket/index.ts';
 import { authorize } from './authorize.ts';
-import { formatBaggage, workloadBaggage } from './baggage.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import { decideOutbound, type HboneDecision } from './decide-outbound.ts';
-import { formatForwarded } from './forwarded.ts';
 import { ILLEGAL_PORTS, SELF_CALL } from './illegal-ports.ts';
 import { verifierFor } from './peer-verifier.ts';
 import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
 import { refuse, relay, resetAndClose } from './relayed-connection.ts';
-import { formatTraceParent, makeTraceParent } from './traceparent.ts';
+import { workloadBaggage } from './workload-baggage.ts';
 
 /**
  * Connections that this node's pods open (port 15001). Where one goes is {@link decideOutbound}'s word: through a tunnel, in plain TCP,
