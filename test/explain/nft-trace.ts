@@ -54,6 +54,11 @@ export class NftTrace {
     return trace;
   }
 
+  /** Everything so far, in order. */
+  get packets(): readonly TracedPacket[] {
+    return this.#packets;
+  }
+
   /** Forgets everything so far. */
   clear(): void {
     this.#packets.length = 0;
@@ -122,17 +127,8 @@ function hasEnded({ dropped, last }: TracedPacket): boolean {
 }
 
 function fieldsOf(text: string): Map<string, string> {
-  const names = [
-    'iif',
-    'oif',
-    'ip saddr',
-    'ip daddr',
-    'ip protocol',
-    'tcp sport',
-    'tcp dport',
-    'udp sport',
-    'udp dport',
-  ];
+  const ip = ['ip saddr', 'ip daddr', 'ip6 saddr', 'ip6 daddr'];
+  const names = ['iif', 'oif', ...ip, 'tcp sport', 'tcp dport', 'tcp flags ==', 'udp sport', 'udp dport'];
   return new Map(
     names.flatMap((name) => {
       const value = new RegExp(`(?:^| )${name} "?([^\\s"]+)`).exec(text)?.[1];
