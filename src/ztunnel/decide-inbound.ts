@@ -15,7 +15,7 @@ export interface InboundRequest {
   readonly method: string;
   /** `:authority`. */
   readonly authority: string;
-  /** `host=` of the `forwarded` header ({@link parseForwarded}): which service the client meant. */
+  /** `host=` of the `forwarded` header (`parseForwarded` of `ambient-kit/hbone`): which service the client meant. */
   readonly forwardedHost?: string | undefined;
   /** `x-forwarded-network`: the request came over a gateway of that network, so that its source IP says nothing. */
   readonly forwardedNetwork?: string | undefined;

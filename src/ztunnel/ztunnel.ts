@@ -89,7 +89,7 @@ type Thread = ReactorThread<ToDataPlane, FromDataPlane>;
 /**
  * Starts a node proxy and resolves when it serves: file read, certificates of this node's workloads issued, ports open.
  *
- * @throws {InvalidInputError} `ERR_ZTUNNEL_CONFIG`, naming the option; {@link MeshFileError} when the first content of the file is
+ * @throws {InvalidInputError} `ERR_ZTUNNEL_CONFIG`, naming the option; `MeshFileError` when the first content of the file is
  *   bad; {@link ZtunnelError} `ERR_ZTUNNEL_START` when a listener cannot be made or the time is over; what `CertificateAuthority.load`
  *   throws; `signal.reason`. Nothing is left behind.
  */
