@@ -1,7 +1,7 @@
 import { formatIp, ipFromBytes } from '../ip/index.ts';
 import type { Expression, InstalledRule, Verdict } from '../netlink/nftables/index.ts';
 import * as n from './kernel-numbers.ts';
-import type { KernelView } from './kernel-view.ts';
+import type { KernelView, ViewSet } from './kernel-view.ts';
 import { type Loading, load } from './load.ts';
 import { networkAddressTranslation } from './nat.ts';
 import type { PacketState } from './packet-state.ts';
@@ -85,7 +85,10 @@ export function evaluateRule(rule: InstalledRule, state: PacketState, view: Kern
         break;
       }
       case 'lookup': {
-        const answer = lookUp(expression, rule, registers, view);
+        const set = setOf(expression, rule, view);
+        const answer = lookUp(expression, set, registers);
+        // A verdict map decides by itself, without a statement behind it.
+        if (answer === 'unknown') matters ||= set === undefined || set.kind === 'other';
         if (answer === false) return { kind: 'no-match', effects };
         if (answer === 'unknown') doubt ??= reasons.get(expression.sreg) || `the set ${expression.set}`;
         break;
@@ -181,16 +184,22 @@ function compare(bytes: Bytes, op: number, value: Uint8Array): Answer {
   return 'unknown';
 }
 
-function lookUp(
-  { set: name, sreg, invert }: Extract<Expression, { type: 'lookup' }>,
+function setOf(
+  { set: name }: Extract<Expression, { type: 'lookup' }>,
   { table }: InstalledRule,
-  registers: Registers,
   { sets }: KernelView,
-): Answer {
-  const set = sets.find(
+): ViewSet | undefined {
+  return sets.find(
     (candidate) =>
       candidate.name === name && candidate.table.name === table.name && candidate.table.family === table.family,
   );
+}
+
+function lookUp(
+  { sreg, invert }: Extract<Expression, { type: 'lookup' }>,
+  set: ViewSet | undefined,
+  registers: Registers,
+): Answer {
   if (set === undefined) return 'unknown';
   if (set.elements.length === 0) return invert;
   const bytes = registers.read(sreg, set.keyBytes);

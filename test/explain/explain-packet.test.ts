@@ -140,6 +140,25 @@ describe('rules', () => {
     expect(met(counts)).toEqual(['r0 continue']);
   });
 
+  it('ask sets of keys and of ranges; a map that is not empty cannot be judged (NFT_SET_MAP)', () => {
+    const asking = ruled({}, [...match.sourceInSet('s'), ...statement.counter()]);
+    const key = (ip: string, end = false) => ({ key: Buffer.from(ip.split('.').map(Number)).toString('hex'), end });
+    const by = (kind: 'keys' | 'ranges' | 'other', ...elements: ReturnType<typeof key>[]) => {
+      const { steps, ending } = explainPacket(
+        { ...asking, sets: [{ table, name: 's', kind, keyBytes: 4, elements }] },
+        packet,
+      );
+      return [steps.some((step) => step.kind === 'rule'), ending.kind];
+    };
+    expect(by('keys', key('10.1.0.4'), key('10.1.0.5'))).toEqual([true, 'forwarded']);
+    expect(by('keys', key('10.1.0.4'), key('10.1.0.6'))).toEqual([false, 'forwarded']);
+    expect(by('ranges', key('10.1.0.0'), key('10.1.0.5', true))).toEqual([false, 'forwarded']);
+    expect(by('ranges', key('10.1.0.0'), key('10.1.0.6', true))).toEqual([true, 'forwarded']);
+    expect(by('ranges', key('10.1.0.0'), key('10.1.0.5', true), key('10.1.0.5'))).toEqual([true, 'forwarded']);
+    expect(by('other', key('10.1.0.4'))).toEqual([true, 'unknown']);
+    expect(by('other')).toEqual([false, 'forwarded']);
+  });
+
   it('of iptables-legacy are a caveat', () => {
     const legacy = explainPacket({ ...view, legacyTables: ['ip nat'] }, packet);
     expect(isComplete(legacy)).toBe(false);
