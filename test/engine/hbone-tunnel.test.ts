@@ -157,7 +157,8 @@ describe('HboneTunnel: every wait has an end', () => {
 describe('HboneTunnel: garbage', () => {
   it.each<[string, Buffer]>([
     ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
-    ['noise', randomBytes(2000)],
+    // Fixed: one in some hundred random beginnings is that of a longer message, which the handshake's time limit ends.
+    ['noise', Buffer.alloc(2000, 'noise')],
     ['a record too long', Buffer.concat([Buffer.from('1603034fff', 'hex'), Buffer.alloc(0x4fff)])],
   ])('%s instead of TLS ends the connection with a reason', (_what, bytes) => {
     makeMesh();
