@@ -38,7 +38,7 @@ export const TLS_WRITE_MOST = 256 << 10;
 let pointers: NativeMemory | undefined;
 
 /**
- * TLS over one connected, non-blocking socket. Reads ciphertext straight from the socket (read-ahead, 256 KiB), writes it into a ring
+ * TLS over one connected, non-blocking socket. Reads ciphertext straight from the socket (read-ahead, two records), writes it into a ring
  * that {@link flush} sends from, without a copy in between: OpenSSL's own socket BIO would make one `send` for each 16 KiB record.
  *
  * Owns the `SSL` object; the descriptor stays its owner's, who closes it after this leg.

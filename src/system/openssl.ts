@@ -16,6 +16,9 @@ function bind() {
     SSL_CTX_ctrl_text: native<(ctx: Address, command: number, larg: number, parg: string) => number>(
       'long SSL_CTX_ctrl(uintptr_t, int, long, const char*)',
     ),
+    SSL_CTX_set_options: native<(ctx: Address, options: number) => number>(
+      'uint64_t SSL_CTX_set_options(uintptr_t, uint64_t)',
+    ),
     SSL_CTX_set_ciphersuites: native<(ctx: Address, list: string) => number>(
       'int SSL_CTX_set_ciphersuites(uintptr_t, const char*)',
     ),
@@ -150,6 +153,9 @@ export const SSL_CTRL_SET_MIN_PROTO_VERSION = 123;
 export const SSL_CTRL_GET_NEGOTIATED_GROUP = 134;
 export const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2;
 export const SSL_MODE_RELEASE_BUFFERS = 0x10;
+// Bits 32 and 33: sums, since JavaScript's bitwise operators end at 32. Unknown to OpenSSL before 3.2, which passes them over.
+export const SSL_OP_NO_TX_CERTIFICATE_COMPRESSION = 2 ** 32;
+export const SSL_OP_NO_RX_CERTIFICATE_COMPRESSION = 2 ** 33;
 export const SSL_SESS_CACHE_OFF = 0;
 export const SSL_VERIFY_PEER = 1;
 export const SSL_VERIFY_FAIL_IF_NO_PEER_CERT = 2;
