@@ -1,7 +1,8 @@
 import { arch } from 'node:process';
 import {
   check,
-  EINTR,
+  EBADF,
+  EINVAL,
   EPOLL_CLOEXEC,
   EPOLL_CTL_ADD,
   EPOLL_CTL_DEL,
@@ -168,7 +169,8 @@ export class Reactor {
     const count = this.#libc.epoll_wait(this.#epoll.fd, this.#eventMemory.address, EVENTS_PER_WAIT, timeoutMs);
     if (count >= 0) return count;
     const reason = errno();
-    if (reason === EINTR) return 0;
+    // A signal, nearly always; these alone are told apart, since errno may be another's (see tcpClosed).
+    if (reason !== EBADF && reason !== EINVAL) return 0;
     throw new SystemError({ syscall: 'epoll_wait', errno: reason });
   }
 

@@ -1,5 +1,5 @@
 import { FRAME_HEADER_BYTES } from '../http2/index.ts';
-import { EAGAIN, errno, type Libc, libc, SPLICE_F_MOVE, SPLICE_F_NONBLOCK } from '../system/index.ts';
+import { EAGAIN, errno, type Libc, libc, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, tcpClosed } from '../system/index.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import { PIPE_BYTES, type Pipe, type PipePool } from './pipe-pool.ts';
 import type { TcpLeg } from './tcp-leg.ts';
@@ -106,7 +106,7 @@ export class RelayDirection {
       } else {
         const reason = errno();
         // EAGAIN means an empty socket or a full pipe; only the first is the source's.
-        if (reason !== EAGAIN || this.#inPipe === 0) source.readFailed(reason);
+        if (this.#inPipe === 0 || (reason !== EAGAIN && tcpClosed(source.fd))) source.readFailed(reason);
         if (!source.open) return -1;
       }
     }
@@ -117,18 +117,13 @@ export class RelayDirection {
         moved += passed;
       } else if (passed < 0) {
         const reason = errno();
-        if (reason !== EAGAIN) return this.#destinationFailed(reason);
+        if (this.#destination.writeFailed(reason)) return -1;
         // The destination is full: taking more in would only move the queue.
         return 0;
       }
     }
     if (this.#inPipe === 0 && taken < SMALL_BYTES) this.close();
     return moved;
-  }
-
-  #destinationFailed(reason: number): -1 {
-    this.#destination.writeFailed(reason);
-    return -1;
   }
 
   #finish(): typeof RELAY_ENDED {

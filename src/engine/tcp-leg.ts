@@ -20,6 +20,7 @@ import {
   SO_LINGER,
   SOL_SOCKET,
   TCP_NODELAY,
+  tcpClosed,
 } from '../system/index.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import { PendingBytes, SEND_FAILED, SENT_ALL } from './pending-bytes.ts';
@@ -146,9 +147,11 @@ export class TcpLeg implements Pollable {
     return this.#readFailed(reason);
   }
 
-  /** What follows a failed write that was not made by {@link write} (splice). */
-  writeFailed(reason: number): void {
+  /** What follows a failed write, also one that was not made by {@link write} (splice). @returns whether the leg is broken, and its owner told */
+  writeFailed(reason: number): boolean {
+    if (!this.#broken(reason)) return false;
     this.#fail(reason);
+    return true;
   }
 
   /**
@@ -163,11 +166,7 @@ export class TcpLeg implements Pollable {
       sent = this.#libc.send(this.fd, base + start, end - start, MSG_NOSIGNAL);
       if (sent === end - start) return sent;
       if (sent < 0) {
-        const reason = errno();
-        if (reason !== EAGAIN) {
-          this.#fail(reason);
-          return -1;
-        }
+        if (this.writeFailed(errno())) return -1;
         sent = 0;
       }
     }
@@ -201,7 +200,7 @@ export class TcpLeg implements Pollable {
 
   #drain(pending: PendingBytes): void {
     const outcome = pending.sendTo(this.fd);
-    if (outcome === SEND_FAILED) return this.#fail(errno());
+    if (outcome === SEND_FAILED && this.writeFailed(errno())) return;
     if (outcome === SENT_ALL) {
       this.#pending = undefined;
       if (this.#finWanted) this.#libc.shutdown(this.fd, SHUT_WR);
@@ -210,12 +209,17 @@ export class TcpLeg implements Pollable {
   }
 
   #readFailed(reason: number): typeof LEG_AGAIN | typeof LEG_FAILED {
-    if (reason === EAGAIN) {
+    if (!this.#broken(reason)) {
       this.#readable = false;
       return LEG_AGAIN;
     }
     this.#fail(reason);
     return LEG_FAILED;
+  }
+
+  /** An error that is to be believed: see {@link tcpClosed}. */
+  #broken(reason: number): boolean {
+    return reason !== EAGAIN && tcpClosed(this.fd);
   }
 
   #socketError(): number {

@@ -14,6 +14,7 @@ import {
   SSL_ERROR_WANT_READ,
   SSL_ERROR_WANT_WRITE,
   SSL_ERROR_ZERO_RETURN,
+  tcpClosed,
 } from '../system/index.ts';
 import { EngineError } from './engine-error.ts';
 import { opensslReason } from './openssl-reason.ts';
@@ -204,7 +205,7 @@ export class TlsLeg {
       const sent = this.#libc.send(this.#fd, from, length, MSG_NOSIGNAL);
       if (sent < 0) {
         const reason = errno();
-        return reason === EAGAIN ? TLS_AGAIN : this.#fail(`send: ${errnoName(reason)}`);
+        return reason === EAGAIN || !tcpClosed(this.#fd) ? TLS_AGAIN : this.#fail(`send: ${errnoName(reason)}`);
       }
       this.#ssl.BIO_nread(this.#ringOut, at.address, sent);
     }

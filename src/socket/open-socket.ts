@@ -31,6 +31,7 @@ import {
   TCP_KEEPIDLE,
   TCP_KEEPINTVL,
   TCP_NODELAY,
+  tcpClosed,
 } from '../system/index.ts';
 import type { ConnectingOptions, ListenerOptions, SocketOptions } from './options.ts';
 import { type CheckedSocket, checkConnecting, checkListener } from './validate.ts';
@@ -67,7 +68,8 @@ export function openConnecting(options: ConnectingOptions): FileDescriptor {
   const target = encodeSockaddr({ ip: options.host, port: options.port });
   if (libc().connect(descriptor.fd, target, target.length) === 0) return descriptor;
   const reason = errno();
-  if (reason === EINPROGRESS) return descriptor;
+  // Under way although errno says something else: see tcpClosed.
+  if (reason === EINPROGRESS || !tcpClosed(descriptor.fd)) return descriptor;
   descriptor.close();
   throw new SystemError({ syscall: 'connect', errno: reason, subject: descriptor.subject, op: 'socket.connect' });
 }

@@ -24,3 +24,4 @@ export { addressOf, NativeMemory } from './native-memory.ts';
 export * from './openssl.ts';
 export { decodeSockaddr, encodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts';
 export { errnoName, SystemError, type SystemErrorInit, UnsupportedPlatformError } from './system-error.ts';
+export { tcpClosed } from './tcp-state.ts';
