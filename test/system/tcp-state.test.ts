@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { FileDescriptor, libc, O_CLOEXEC, tcpClosed } from '../../src/system/index.ts';
+import { F_DUPFD_CLOEXEC, FileDescriptor, libc, O_CLOEXEC, tcpClosed } from '../../src/system/index.ts';
 
 const fdOf = (socket: unknown) => (socket as { _handle: { fd: number } })._handle.fd;
 
@@ -20,9 +20,9 @@ describe('tcpClosed', () => {
     expect([tcpClosed(fdOf(client)), tcpClosed(fdOf(accepted))]).toEqual([false, false]);
 
     // A duplicate, since node closes its own at once when the reset comes.
-    using duplicate = new FileDescriptor(libc().fcntl(fdOf(client), 1030, 0), 'duplicate');
+    using duplicate = new FileDescriptor(libc().fcntl(fdOf(client), F_DUPFD_CLOEXEC, 0), 'duplicate');
     accepted.resetAndDestroy();
-    await once(client.resume(), 'close');
+    await new Promise((resolve) => client.resume().once('close', resolve));
     expect(tcpClosed(duplicate.fd)).toBe(true);
     server.close();
 
