@@ -1,4 +1,4 @@
-import { AmbientError } from '../errors/index.ts';
+import { AmbientError, messageOf } from '../errors/index.ts';
 import { currentNamespace, type NetworkNamespace, openNamespace } from '../netns/index.ts';
 import {
   apply,
@@ -84,7 +84,7 @@ async function keep(
     using redirection = apply(plan, namespaces);
     const onEvent = (event: WatchEvent) => {
       const at = new Date().toISOString();
-      if (json) print({ at, ...event, ...('error' in event ? { error: textOf(event.error) } : {}) });
+      if (json) print({ at, ...event, ...('error' in event ? { error: messageOf(event.error) } : {}) });
       else process.stdout.write(`${at} ${eventText(event)}\n`);
     };
     await using watching = watch(redirection, { signal: stop.signal, onEvent });
@@ -101,7 +101,7 @@ function eventText(event: WatchEvent): string {
     case 'repaired':
       return `repaired in ${Math.round(event.tookMs)} ms:${list}`;
     case 'failed':
-      return `cannot repair, again in ${event.retryInMs / 1000} s: ${textOf(event.error)}${list}`;
+      return `cannot repair, again in ${event.retryInMs / 1000} s: ${messageOf(event.error)}${list}`;
     case 'unrepairable':
       return list === '' ? 'nothing stands in front any more' : `not ours to repair:${list}`;
     case 'paused': {
@@ -158,10 +158,6 @@ function nftText(plan: RedirectionPlan, role: Role, what: 'apply' | 'remove'): s
 
 function print(document: unknown): void {
   process.stdout.write(`${JSON.stringify(document)}\n`);
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** The namespaces of the roles, closed together. */

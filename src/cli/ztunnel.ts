@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { AmbientError, InvalidInputError } from '../errors/index.ts';
+import { AmbientError, InvalidInputError, messageOf } from '../errors/index.ts';
 import { CertificateAuthority } from '../identity/index.ts';
 import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../ztunnel/index.ts';
 
@@ -39,7 +39,7 @@ export async function ztunnelCommand(args: string[]): Promise<number> {
     options = readOptions(process.env);
   } catch (error) {
     const hint = AmbientError.is(error) ? '' : '; see ambient ztunnel --help';
-    process.stderr.write(`ambient ztunnel: ${error instanceof Error ? error.message : error}${hint}\n`);
+    process.stderr.write(`ambient ztunnel: ${messageOf(error)}${hint}\n`);
     return 2;
   }
   try {
@@ -48,7 +48,7 @@ export async function ztunnelCommand(args: string[]): Promise<number> {
     await untilToldToStop(ztunnel);
     return 0;
   } catch (error) {
-    log('error', error instanceof Error ? error.message : String(error));
+    log('error', messageOf(error));
     return 1;
   }
 }

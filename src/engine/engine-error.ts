@@ -4,8 +4,3 @@ import { AmbientError } from '../errors/index.ts';
 export class EngineError extends AmbientError {
   override readonly name = 'EngineError';
 }
-
-/** What an error of any kind says, for the connection that it ends. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

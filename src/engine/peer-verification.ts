@@ -1,5 +1,5 @@
+import { messageOf } from '../errors/index.ts';
 import { type Address, NativeMemory, openssl, X509_V_ERR_APPLICATION_VERIFICATION } from '../system/index.ts';
-import { messageOf } from './engine-error.ts';
 
 /** Decides about a peer whose chain, validity and key usage OpenSSL has already found good. */
 export interface PeerVerifier {

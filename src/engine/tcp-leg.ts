@@ -15,9 +15,9 @@ import {
   type Libc,
   libc,
   MSG_NOSIGNAL,
+  resetOnClose,
   SHUT_WR,
   SO_ERROR,
-  SO_LINGER,
   SOL_SOCKET,
   TCP_NODELAY,
   tcpClosed,
@@ -45,8 +45,6 @@ export const LEG_AGAIN = -1;
 /** {@link TcpLeg.read}: broken; the owner has been told by {@link LegOwner.onLegFailed}. */
 export const LEG_FAILED = -2;
 
-// struct linger { l_onoff = 1, l_linger = 0 }: close() then sends RST (socket(7)).
-const LINGER_RESET = Int32Array.of(1, 0);
 const ON = Int32Array.of(1);
 
 /**
@@ -194,7 +192,7 @@ export class TcpLeg implements Pollable {
   /** Closes with RST: the other side must not take what it has for the whole. */
   abort(): void {
     if (!this.#open) return;
-    this.#libc.setsockopt(this.fd, SOL_SOCKET, SO_LINGER, LINGER_RESET, 8);
+    resetOnClose(this.fd);
     this.close();
   }
 

@@ -1,5 +1,5 @@
+import { messageOf } from '../errors/index.ts';
 import type { HeaderField, Http2Options } from '../http2/index.ts';
-import { messageOf } from './engine-error.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import { HboneTunnel, type TunnelLimits, type TunnelOwner } from './hbone-tunnel.ts';
 import type { PeerVerifier } from './peer-verification.ts';

@@ -1,5 +1,5 @@
+import { messageOf } from '../errors/index.ts';
 import { ErrorCode, FRAME_HEADER_BYTES, type Http2Stream } from '../http2/index.ts';
-import { messageOf } from './engine-error.ts';
 import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
 import type { HboneTunnel } from './hbone-tunnel.ts';
 import type { Deferred, Reactor } from './reactor.ts';

@@ -57,3 +57,8 @@ export class AmbientError extends Error {
 export class InvalidInputError extends AmbientError {
   override readonly name: string = 'InvalidInputError';
 }
+
+/** What a caught value says, for a message of our own: anything can be thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

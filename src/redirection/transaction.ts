@@ -1,4 +1,4 @@
-import { AmbientError } from '../errors/index.ts';
+import { AmbientError, messageOf } from '../errors/index.ts';
 import { NftablesError } from '../netlink/nftables/index.ts';
 import { RedirectionError } from './error.ts';
 
@@ -43,7 +43,7 @@ export class Transaction {
       try {
         run();
       } catch (error) {
-        leftovers.push(`${step}: ${error instanceof Error ? error.message : String(error)}`);
+        leftovers.push(`${step}: ${messageOf(error)}`);
       }
     }
     this.#undo.length = 0;

@@ -10,6 +10,7 @@ import {
   Timer,
   TunnelPool,
 } from '../engine/index.ts';
+import { messageOf } from '../errors/index.ts';
 import { PolicySet } from '../rbac/index.ts';
 import { openListener } from '../socket/index.ts';
 import { CLOSED_BY_DRAIN, CLOSED_BY_POLICY_CHANGE } from '../telemetry/index.ts';
@@ -112,7 +113,7 @@ export class DataPlane {
         try {
           proxy.tls.set(message.identity, message.credentials);
         } catch (error) {
-          this.#warn(`certificate of ${message.identity} refused: ${error instanceof Error ? error.message : error}`);
+          this.#warn(`certificate of ${message.identity} refused: ${messageOf(error)}`);
         }
         return;
       case 'forget':
@@ -186,7 +187,7 @@ export class DataPlane {
     // A reader that is slow for a moment is no news.
     if (code === 'EAGAIN' || this.#warned.has(`${log}${code}`)) return;
     this.#warned.add(`${log}${code}`);
-    this.#warn(`${log}: ${error instanceof Error ? error.message : error}`);
+    this.#warn(`${log}: ${messageOf(error)}`);
   }
 
   #close(): void {

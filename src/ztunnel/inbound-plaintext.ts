@@ -1,10 +1,10 @@
 import type { ConnectionAcceptor } from '../engine/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
-import { originalDestination } from '../socket/index.ts';
 import { authorize } from './authorize.ts';
+import { capturedDestination } from './captured-destination.ts';
 import { decideInboundPlaintext } from './decide-inbound.ts';
 import { localWorkloadAt, type ProxyContext } from './proxy-context.ts';
-import { refuse, relay, resetAndClose } from './relayed-connection.ts';
+import { refuse, relay } from './relayed-connection.ts';
 
 /** Plain TCP from outside the mesh to this node's pods (port 15006): judged without an identity, dialled from the client's address. */
 export class InboundPlaintextListener implements ConnectionAcceptor {
@@ -16,12 +16,8 @@ export class InboundPlaintextListener implements ConnectionAcceptor {
 
   onConnection(fd: number, source: SocketAddress): void {
     const proxy = this.#proxy;
-    let destination: SocketAddress;
-    try {
-      destination = originalDestination(fd);
-    } catch {
-      return resetAndClose(fd);
-    }
+    const destination = capturedDestination(fd);
+    if (destination === undefined) return;
     const record = proxy.log.begin('inbound-plaintext', source, destination);
     const workload = localWorkloadAt(proxy, destination.ip);
     record.destinationWorkload = workload;

@@ -7,13 +7,14 @@ import {
   type TunnelOwner,
   TunnelStream,
 } from '../engine/index.ts';
+import { messageOf } from '../errors/index.ts';
 import { formatBaggage } from '../hbone/baggage.ts';
 import { parseForwarded } from '../hbone/forwarded.ts';
 import type { HeaderField, Http2Request, Http2Stream } from '../http2/index.ts';
 import { parseSpiffeId, type SpiffeId } from '../identity/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
-import { originalDestination } from '../socket/index.ts';
 import { type Authorized, authorize } from './authorize.ts';
+import { capturedDestination } from './captured-destination.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import { decideInbound } from './decide-inbound.ts';
 import { verifierFor } from './peer-verifier.ts';
@@ -32,12 +33,8 @@ export class InboundListener implements ConnectionAcceptor {
 
   onConnection(fd: number, source: SocketAddress): void {
     const proxy = this.#proxy;
-    let local: SocketAddress;
-    try {
-      local = originalDestination(fd);
-    } catch {
-      return resetAndClose(fd);
-    }
+    const local = capturedDestination(fd);
+    if (local === undefined) return;
     const workload = localWorkloadAt(proxy, local.ip);
     const identity = workload === undefined ? undefined : workloadIdentity(workload);
     const context = identity === undefined ? undefined : proxy.tls.get(identity);
@@ -237,8 +234,4 @@ function header(
 ): string | undefined {
   const field = headers.find(([key]) => key === name);
   return field === undefined ? undefined : parse(field[1]);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -7,14 +7,14 @@ import { formatForwarded } from '../hbone/forwarded.ts';
 import { formatTraceParent, makeTraceParent } from '../hbone/traceparent.ts';
 import type { HeaderField } from '../http2/index.ts';
 import { formatSocketAddress, type SocketAddress } from '../ip/index.ts';
-import { originalDestination } from '../socket/index.ts';
 import { authorize } from './authorize.ts';
+import { capturedDestination } from './captured-destination.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import { decideOutbound, type HboneDecision } from './decide-outbound.ts';
 import { ILLEGAL_PORTS, SELF_CALL } from './illegal-ports.ts';
 import { verifierFor } from './peer-verifier.ts';
 import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
-import { refuse, relay, resetAndClose } from './relayed-connection.ts';
+import { refuse, relay } from './relayed-connection.ts';
 import { workloadBaggage } from './workload-baggage.ts';
 
 /**
@@ -30,13 +30,8 @@ export class OutboundListener implements ConnectionAcceptor {
 
   onConnection(fd: number, source: SocketAddress): void {
     const proxy = this.#proxy;
-    let destination: SocketAddress;
-    try {
-      destination = originalDestination(fd);
-    } catch {
-      // Gone before it could be asked.
-      return resetAndClose(fd);
-    }
+    const destination = capturedDestination(fd);
+    if (destination === undefined) return;
     const record = proxy.log.begin('outbound', source, destination);
     const workload = localWorkloadAt(proxy, source.ip);
     if (workload === undefined) {

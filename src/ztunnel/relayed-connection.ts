@@ -1,11 +1,10 @@
 import { type RelayObserver, TcpRelay } from '../engine/index.ts';
+import { messageOf } from '../errors/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
-import { libc, SO_LINGER, SOL_SOCKET } from '../system/index.ts';
+import { libc, resetOnClose } from '../system/index.ts';
 import type { Authorized } from './authorize.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import type { LiveConnection, ProxyContext } from './proxy-context.ts';
-
-const LINGER_RESET = Int32Array.of(1, 0);
 
 /**
  * Joins an accepted connection with one dialled from the client's own address, and closes its records when it ends.
@@ -29,13 +28,13 @@ export function relay(
   try {
     upstreamFd = proxy.dialler.dial(target, sourceIp);
   } catch (error) {
-    return refuse(proxy, fd, records, `connect: ${error instanceof Error ? error.message : String(error)}`);
+    return refuse(proxy, fd, records, `connect: ${messageOf(error)}`);
   }
   try {
     new RelayedConnection(proxy, fd, upstreamFd, records, authorized);
   } catch (error) {
     // The relay has closed both descriptors.
-    endUnserved(proxy, records, error instanceof Error ? error.message : String(error));
+    endUnserved(proxy, records, messageOf(error));
   }
 }
 
@@ -93,6 +92,6 @@ function endUnserved(proxy: ProxyContext, records: readonly ConnectionRecord[], 
 
 /** RST rather than FIN: nothing was served, and a client must not take it for an empty answer. */
 export function resetAndClose(fd: number): void {
-  libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, LINGER_RESET, 8);
+  resetOnClose(fd);
   libc().close(fd);
 }

@@ -7,7 +7,7 @@ import {
   workloadIdentity,
 } from '../discovery/index.ts';
 import { ReactorThread } from '../engine/index.ts';
-import { AmbientError } from '../errors/index.ts';
+import { AmbientError, messageOf } from '../errors/index.ts';
 import {
   type AuthorityMaterial,
   CertificateAuthority,
@@ -354,10 +354,6 @@ function workerEntry(): URL {
   return import.meta.url.endsWith('.ts')
     ? new URL('./data-plane-worker.ts', import.meta.url)
     : new URL('./data-plane-worker.js', import.meta.url);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function closedError(): ZtunnelError {

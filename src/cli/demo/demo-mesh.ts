@@ -1,3 +1,4 @@
+import { messageOf } from '../../errors/index.ts';
 import { createLab, type Lab, type LabDescription, namespaceName, removeLab } from '../../lab/index.ts';
 import { DecisionLog } from './decision-log.ts';
 import { LinkWatch } from './link-watch.ts';
@@ -130,6 +131,6 @@ async function runScenario({ name, title, run }: Scenario, context: ScenarioCont
     return { name, title, pass, ...evidence };
   } catch (error) {
     context.signal.throwIfAborted();
-    return { name, title, pass: false, checks: [], failure: error instanceof Error ? error.message : String(error) };
+    return { name, title, pass: false, checks: [], failure: messageOf(error) };
   }
 }
