@@ -30,6 +30,10 @@ export interface Nat {
   readonly addressRegister?: number;
   /** Register with the port in network byte order. */
   readonly portRegister?: number;
+  /** Register with the last address of a range. Left out: the address is one. */
+  readonly lastAddressRegister?: number;
+  /** Register with the last port of a range. Left out: the port is one. */
+  readonly lastPortRegister?: number;
 }
 
 export const nat: ExpressionCodec<Nat> = {
@@ -38,8 +42,14 @@ export const nat: ExpressionCodec<Nat> = {
     writer.attrU32be(NFTA_NAT_TYPE, expression.kind === 'snat' ? NFT_NAT_SNAT : NFT_NAT_DNAT);
     writer.attrU32be(NFTA_NAT_FAMILY, expression.family);
     if (expression.addressRegister !== undefined) writer.attrU32be(NFTA_NAT_REG_ADDR_MIN, expression.addressRegister);
+    if (expression.lastAddressRegister !== undefined) {
+      writer.attrU32be(NFTA_NAT_REG_ADDR_MAX, expression.lastAddressRegister);
+    }
     if (expression.portRegister !== undefined) {
       writer.attrU32be(NFTA_NAT_REG_PROTO_MIN, expression.portRegister);
+      if (expression.lastPortRegister !== undefined) {
+        writer.attrU32be(NFTA_NAT_REG_PROTO_MAX, expression.lastPortRegister);
+      }
       writer.attrU32be(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
     }
   },
@@ -48,19 +58,27 @@ export const nat: ExpressionCodec<Nat> = {
     let family = 0;
     let addressRegister: number | undefined;
     let portRegister: number | undefined;
+    let lastAddressRegister: number | undefined;
+    let lastPortRegister: number | undefined;
     // The kernel adds NFTA_NAT_REG_*_MAX, equal to the minimum, and the flags that follow from the registers.
     while (reader.next()) {
       if (reader.type === NFTA_NAT_TYPE) kind = reader.u32be() === NFT_NAT_DNAT ? 'dnat' : 'snat';
       else if (reader.type === NFTA_NAT_FAMILY) family = reader.u32be();
       else if (reader.type === NFTA_NAT_REG_ADDR_MIN) addressRegister = reader.u32be();
       else if (reader.type === NFTA_NAT_REG_PROTO_MIN) portRegister = reader.u32be();
+      else if (reader.type === NFTA_NAT_REG_ADDR_MAX) lastAddressRegister = reader.u32be();
+      else if (reader.type === NFTA_NAT_REG_PROTO_MAX) lastPortRegister = reader.u32be();
     }
+    if (lastAddressRegister === addressRegister) lastAddressRegister = undefined;
+    if (lastPortRegister === portRegister) lastPortRegister = undefined;
     return {
       type: 'nat',
       kind,
       family,
       ...(addressRegister === undefined ? {} : { addressRegister }),
       ...(portRegister === undefined ? {} : { portRegister }),
+      ...(lastAddressRegister === undefined ? {} : { lastAddressRegister }),
+      ...(lastPortRegister === undefined ? {} : { lastPortRegister }),
     };
   },
 };
