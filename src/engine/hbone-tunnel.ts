@@ -249,6 +249,11 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     return this.#foreignAddress;
   }
 
+  /** The peer did not take it: it goes elsewhere, or ends without us. */
+  disown(stream: TunnelStream): void {
+    this.#streams.delete(stream);
+  }
+
   onStreamClosed(stream: TunnelStream): void {
     this.#streams.delete(stream);
     if (this.#state !== 'closed') this.#owner.onTunnelCapacity(this);

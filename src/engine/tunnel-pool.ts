@@ -6,7 +6,7 @@ import type { PeerVerifier } from './peer-verification.ts';
 import type { Reactor } from './reactor.ts';
 import { Timer } from './timer-queue.ts';
 import type { TlsContext } from './tls-context.ts';
-import type { TunnelStream } from './tunnel-stream.ts';
+import type { StreamOpener, TunnelStream } from './tunnel-stream.ts';
 
 /** Where a tunnel goes and as whom. Two connections share a tunnel when their keys are equal. */
 export interface TunnelRoute {
@@ -30,10 +30,32 @@ export interface TunnelPoolOptions {
   readonly limits?: TunnelLimits;
 }
 
-interface Waiting {
+/** How often a CONNECT that no peer has looked at is sent anew, each time on another tunnel. */
+const MOST_RETRIES = 1;
+
+/** A connection whose CONNECT is not answered: it waits for a tunnel, or for what the peer says. */
+class PendingOpen implements StreamOpener {
   readonly stream: TunnelStream;
   readonly authority: string;
   readonly headers: readonly HeaderField[];
+  readonly #onRefused: (pending: PendingOpen, tunnel: HboneTunnel) => boolean;
+  retries = 0;
+
+  constructor(
+    stream: TunnelStream,
+    authority: string,
+    headers: readonly HeaderField[],
+    onRefused: (pending: PendingOpen, tunnel: HboneTunnel) => boolean,
+  ) {
+    this.stream = stream;
+    this.authority = authority;
+    this.headers = headers;
+    this.#onRefused = onRefused;
+  }
+
+  onStreamRefused(_stream: TunnelStream, tunnel: HboneTunnel): boolean {
+    return this.#onRefused(this, tunnel);
+  }
 }
 
 /** All tunnels of one key. */
@@ -42,7 +64,7 @@ class Entry {
   route: TunnelRoute;
   /** Those that stand, and may take streams. */
   readonly tunnels: HboneTunnel[] = [];
-  readonly waiting: Waiting[] = [];
+  readonly waiting: PendingOpen[] = [];
   /**
    * At most one is on its way: a burst of connections must not become a burst of handshakes. On its way until the peer's
    * SETTINGS say how many streams it takes; from TLS on it is among {@link tunnels} too.
@@ -78,7 +100,10 @@ export class TunnelPool implements TunnelOwner {
     return this.#entryOf.size;
   }
 
-  /** Sends `stream` through a tunnel of this route, now or when one stands. It ends by itself when none can be had. */
+  /**
+   * Sends `stream` through a tunnel of this route, now or when one stands, and once more through another one where its peer refuses it
+   * unprocessed. It ends by itself when none can be had.
+   */
   open(route: TunnelRoute, stream: TunnelStream, authority: string, headers: readonly HeaderField[]): void {
     if (stream.closed) return;
     if (this.#closed) return stream.abort('the pool is closed');
@@ -88,14 +113,15 @@ export class TunnelPool implements TunnelOwner {
       this.#entries.set(route.key, entry);
     }
     entry.route = route;
+    const pending = new PendingOpen(stream, authority, headers, this.#onRefused);
     const tunnel = entry.waiting.length === 0 ? this.#tunnelWithRoom(entry) : undefined;
-    if (tunnel !== undefined) return start(tunnel, { stream, authority, headers });
+    if (tunnel !== undefined) return start(tunnel, pending);
     if (entry.waiting.length >= this.#maxWaiting) forgetClosed(entry.waiting);
     if (entry.waiting.length >= this.#maxWaiting) {
       this.#forgetUnused(entry);
       return stream.abort('too many connections wait for a tunnel');
     }
-    entry.waiting.push({ stream, authority, headers });
+    entry.waiting.push(pending);
     this.#serve(entry);
   }
 
@@ -148,6 +174,17 @@ export class TunnelPool implements TunnelOwner {
     if (entry.waiting.length > 0) this.#serve(entry);
     this.#forgetUnused(entry);
   }
+
+  /** The peer takes fewer streams than it says, or none any more: its tunnel has had its last one. */
+  readonly #onRefused = (pending: PendingOpen, tunnel: HboneTunnel): boolean => {
+    const entry = this.#entryOf.get(tunnel);
+    tunnel.drain();
+    if (entry === undefined || this.#closed || pending.retries === MOST_RETRIES) return false;
+    pending.retries++;
+    entry.waiting.unshift(pending);
+    this.#serve(entry);
+    return true;
+  };
 
   #tunnelWithRoom(entry: Entry): HboneTunnel | undefined {
     for (const tunnel of entry.tunnels) if (this.#hasRoom(tunnel)) return tunnel;
@@ -216,21 +253,23 @@ export class TunnelPool implements TunnelOwner {
   }
 }
 
-function start(tunnel: HboneTunnel, { stream, authority, headers }: Waiting): void {
+function start(tunnel: HboneTunnel, pending: PendingOpen): void {
+  const { stream, authority, headers } = pending;
   try {
     tunnel.open(stream, authority, headers);
+    stream.opener = pending;
   } catch (error) {
     // Headers that the peer does not take, say: this one's trouble, and nobody else's.
     stream.abort(messageOf(error));
   }
 }
 
-function abortAll(waiting: Waiting[], failure: string): void {
+function abortAll(waiting: PendingOpen[], failure: string): void {
   for (const { stream } of waiting.splice(0)) stream.abort(failure);
 }
 
 /** Connections whose application has gone away while they waited. */
-function forgetClosed(waiting: Waiting[]): void {
+function forgetClosed(waiting: PendingOpen[]): void {
   const live = waiting.filter(({ stream }) => !stream.closed);
   waiting.splice(0, waiting.length, ...live);
 }

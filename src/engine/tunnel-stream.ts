@@ -16,11 +16,20 @@ export interface StreamObserver {
   onStreamClosed(stream: TunnelStream, failure: string | undefined): void;
 }
 
+/** Who sent the CONNECT of a stream, and may send it anew: a pool. */
+export interface StreamOpener {
+  /**
+   * `tunnel`'s peer refused the stream before it looked at it (REFUSED_STREAM, or a GOAWAY with a lower last id: RFC 9113 section 8.7).
+   * The stream is in no tunnel any more, and has carried nothing. @returns whether it waits for another one now; if not, it ends
+   */
+  onStreamRefused(stream: TunnelStream, tunnel: HboneTunnel): boolean;
+}
+
 /** Time limits of one stream, in milliseconds. */
 export interface StreamLimits {
   /** Server: TCP connect to the target. Default 10,000. */
   readonly connectMs: number;
-  /** Client: from the CONNECT (or from waiting for a tunnel to send it on) to its answer. Default 30,000. */
+  /** Client: from the CONNECT (or from waiting for a tunnel to send it on) to its answer. Server: the body of a declined request. Default 30,000. */
   readonly answerMs: number;
 }
 
@@ -59,6 +68,10 @@ export class TunnelStream implements LegOwner, Deferred {
   #legEnded = false;
   #streamEnded = false;
   #closed = false;
+  /** Why the request was declined whose body is read to its end here. */
+  #declined: string | undefined;
+  /** Client: who opened it, until it is answered. */
+  opener: StreamOpener | undefined;
   /** Waits in the tunnel's list for room in its output ring. */
   waitsForRoom = false;
 
@@ -135,6 +148,25 @@ export class TunnelStream implements LegOwner, Deferred {
     this.#close(failure, true);
   }
 
+  /**
+   * Server: answers a request that is no CONNECT with an error status, and reads its body to its end, for `answerMs` at most: until then
+   * its sender has mistakes to be told of. It has no TCP side.
+   */
+  decline(status: number, failure: string): void {
+    const stream = this.#stream;
+    if (this.#closed || this.#tunnel === undefined || stream === undefined) return;
+    if (this.#streamEnded) return this.refuse(status, failure);
+    try {
+      this.#tunnel.http2.respond(stream, status, [], true);
+    } catch {
+      // As in refuse().
+      return this.abort(failure);
+    }
+    this.#declined = failure;
+    this.#tunnel.flushLater();
+    this.#reactor.timers(this.#limits.answerMs).arm(this.#deadline, this.#reactor.nowMs);
+  }
+
   /** Ends both sides at once, the TCP side with RST. */
   abort(failure: string, code: number = ErrorCode.CANCEL): void {
     if (this.#closed) return;
@@ -147,6 +179,7 @@ export class TunnelStream implements LegOwner, Deferred {
   /** Client: the answer to our CONNECT. */
   onAnswer(status: number, endStream: boolean): void {
     this.#deadline.disarm();
+    this.opener = undefined;
     this.observer.onAnswer?.(this, status);
     if (this.#closed) return;
     if (status !== 200) return this.abort(`http status: ${status}`);
@@ -159,7 +192,10 @@ export class TunnelStream implements LegOwner, Deferred {
     const length = end - start;
     const tunnel = this.#tunnel;
     if (this.#closed || tunnel === undefined || this.#stream === undefined) return;
-    if (leg === undefined) return this.abort('bytes came for a stream without a TCP side');
+    if (leg === undefined) {
+      if (this.#declined === undefined) return this.abort('bytes came for a stream without a TCP side');
+      return tunnel.http2.consume(this.#stream, length);
+    }
     this.bytesFromTunnel += length;
     const sent = leg.write(buffer, tunnel.addressOf(buffer), start, end);
     if (sent > 0) tunnel.http2.consume(this.#stream, sent);
@@ -168,6 +204,7 @@ export class TunnelStream implements LegOwner, Deferred {
   onEnd(): void {
     if (this.#closed) return;
     this.#streamEnded = true;
+    if (this.#declined !== undefined) return this.#close(this.#declined, false);
     this.#leg?.finish();
     this.#finishWhenBothEnded();
   }
@@ -175,6 +212,8 @@ export class TunnelStream implements LegOwner, Deferred {
   /** RST_STREAM from the peer, or a stream error of ours. */
   onReset(code: number): void {
     if (this.#closed) return;
+    if (this.#declined !== undefined) return this.#close(this.#declined, false);
+    if (code === ErrorCode.REFUSED_STREAM && this.#openedAnew()) return;
     // NO_ERROR after the peer's END_STREAM asks for silence, it does not take anything back (RFC 9113 section 8.1).
     if (code === ErrorCode.NO_ERROR && this.#streamEnded) {
       this.#legEnded = true;
@@ -226,7 +265,22 @@ export class TunnelStream implements LegOwner, Deferred {
 
   #onDeadline(): void {
     if (this.#leg?.connecting) this.refuse(503, 'connect: connection timed out');
-    else this.abort('no answer to CONNECT in time');
+    else if (this.#declined !== undefined) {
+      this.#resetStream(ErrorCode.NO_ERROR);
+      this.#close(this.#declined, false);
+    } else this.abort('no answer to CONNECT in time');
+  }
+
+  /** Nothing was read of the TCP side before the answer, so that another tunnel can do all of it. */
+  #openedAnew(): boolean {
+    const opener = this.opener;
+    const tunnel = this.#tunnel;
+    this.opener = undefined;
+    if (opener === undefined || tunnel === undefined) return false;
+    tunnel.disown(this);
+    this.#tunnel = undefined;
+    this.#stream = undefined;
+    return opener.onStreamRefused(this, tunnel);
   }
 
   #join(): void {

@@ -17,8 +17,8 @@ export interface PendingConnectInit {
   readonly onLeft: (connect: PendingConnect) => void;
 }
 
-/** How often a CONNECT that no server has looked at is sent anew. */
-const MOST_RETRIES = 2;
+/** How often a CONNECT that no server has looked at is sent anew, each time on another tunnel. */
+const MOST_RETRIES = 1;
 
 /** A `connect()` that is not settled: first it waits for a tunnel, then, with a stream, for the answer. */
 export class PendingConnect implements StreamFate {
@@ -76,8 +76,9 @@ export class PendingConnect implements StreamFate {
     this.#resolve(stream);
   }
 
-  onFailed(_stream: TunnelStream, error: HboneError): void {
+  onFailed(stream: TunnelStream, error: HboneError): void {
     this.#stream = undefined;
+    if (error.errorCode === REFUSED_STREAM) stream.leaveTunnel();
     if (this.#settled) return;
     if (error.errorCode === REFUSED_STREAM && this.#retries < MOST_RETRIES) {
       this.#retries++;

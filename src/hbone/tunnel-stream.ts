@@ -72,6 +72,11 @@ export class TunnelStream extends Duplex implements HboneStream {
     return this.#http2!;
   }
 
+  /** Its peer takes fewer streams than it says, or none any more: the tunnel has had its last one. */
+  leaveTunnel(): void {
+    this.#tunnel.drain();
+  }
+
   /** From here on the user has it. */
   open(): void {
     this.#fate = undefined;

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HboneTunnel, TlsContext, type TunnelInit, type TunnelStream } from '../../src/engine/index.ts';
-import { FRAME_HEADER_BYTES } from '../../src/http2/index.ts';
+import { ErrorCode, FRAME_HEADER_BYTES } from '../../src/http2/index.ts';
 import { libc, SHUT_WR } from '../../src/system/index.ts';
 import { Joined, Mesh, type MeshOptions, sleepCredentials, verifier } from './mesh.ts';
 import { receiveNow, refusedConnect, resetSocket, sendAll, stuckConnect, tcpPair } from './sockets.ts';
@@ -472,6 +472,54 @@ describe('TunnelStream: odd peers and moments', () => {
       expect(joined.read()).toBe('reset');
       expect(mesh.inbound[0]!.closed).toMatch(what === 'accept' ? /header list/ : /a second answer/);
       expect(tunnel.closed).toBe(false);
+      tunnel.close();
+    },
+  );
+
+  it.each(['ends', 'is reset', 'goes on and on'])(
+    'declines what is no CONNECT, and reads its body until it %s',
+    (what) => {
+      makeMesh();
+      mesh.streamLimits = { connectMs: 1000, answerMs: 100 };
+      mesh.onRequest = (far) => far.stream.decline(400, 'no CONNECT');
+      const { tunnel } = mesh.client();
+      mesh.until(() => tunnel.state === 'open');
+      const answers: unknown[] = [];
+      const bare = {
+        onAnswer: (...answer: unknown[]) => answers.push(...answer),
+        onReset: (code: number) => answers.push(`reset ${code}`),
+        onTunnelLost: () => {},
+        onWritable: () => {},
+      } as unknown as TunnelStream;
+      const stream = tunnel.http2.open('127.0.0.1:80', [], bare);
+      const buffer = Buffer.alloc(9 + 16_384);
+      const send = () => {
+        while (tunnel.room() > 0 && tunnel.http2.capacity(stream) >= 16_384) {
+          tunnel.http2.sendData(stream, buffer, 9, buffer.length, false);
+        }
+        tunnel.flushLater();
+      };
+      mesh.until(() => answers.length === 2);
+      expect(answers).toEqual([400, true]);
+      const far = mesh.inbound[0]!;
+      // More than a window of it: credit is given for what is thrown away.
+      let turns = 0;
+      mesh.until(() => {
+        if (!stream.closed) send();
+        return ++turns > 50 || stream.closed;
+      });
+      if (what === 'ends') tunnel.http2.endStream(stream);
+      if (what === 'is reset') tunnel.http2.reset(stream, ErrorCode.CANCEL);
+      tunnel.flushLater();
+      mesh.until(() => {
+        if (what === 'goes on and on' && !stream.closed) send();
+        return far.closed !== false;
+      });
+      expect(far.closed).toBe('no CONNECT');
+      settle(mesh.reactor, 10);
+      expect(answers.slice(2)).toEqual(what === 'goes on and on' ? ['reset 0'] : []);
+      expect(mesh.servers[0]!.streamCount).toBe(0);
+      far.attach(false);
       tunnel.close();
     },
   );

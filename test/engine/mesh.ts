@@ -2,6 +2,7 @@ import {
   EngineMemory,
   HboneTunnel,
   Reactor,
+  type StreamLimits,
   type StreamObserver,
   TcpListener,
   TlsContext,
@@ -35,7 +36,7 @@ export class Joined implements StreamObserver {
 
   constructor(mesh: Mesh, options: { smallBuffers?: boolean } = {}) {
     this.#mesh = mesh;
-    this.stream = new TunnelStream(mesh.reactor, mesh.memory, this);
+    this.stream = new TunnelStream(mesh.reactor, mesh.memory, this, mesh.streamLimits);
     const [app, ours] = tcpPair(options);
     this.app = app;
     mesh.descriptors.push(app);
@@ -109,6 +110,8 @@ export class Mesh {
   /** Called when a server tunnel stands. */
   onServerReady = (_tunnel: HboneTunnel): void => {};
   inboundOptions: { smallBuffers?: boolean } = {};
+  /** Of the server ends of all streams. */
+  streamLimits: StreamLimits | undefined;
   readonly #options: MeshOptions;
 
   constructor(options: MeshOptions = {}) {

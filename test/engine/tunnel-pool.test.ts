@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TlsContext, TunnelPool, type TunnelPoolOptions, type TunnelRoute } from '../../src/engine/index.ts';
+import { ErrorCode } from '../../src/http2/index.ts';
 import { libc, SHUT_WR } from '../../src/system/index.ts';
 import { Joined, Mesh, type MeshOptions, sleepCredentials } from './mesh.ts';
 import { refusedConnect, resetSocket, stuckConnect } from './sockets.ts';
@@ -280,6 +281,73 @@ describe('TunnelPool: those who wait', () => {
     pool.open(mesh.route(), joined.stream, '127.0.0.1:80', []);
     expect(mesh.dials).toBe(0);
     expect(joined.events).toEqual(['closed']);
+  });
+});
+
+describe('TunnelPool: a peer that refuses a CONNECT unprocessed (RFC 9113 section 8.7)', () => {
+  const refuse = (joined: Joined) => {
+    joined.attach(false);
+    joined.stream.abort('weather', ErrorCode.REFUSED_STREAM);
+  };
+  const serve = (joined: Joined) => joined.attach(true);
+
+  it('once: it goes through another tunnel, and the one before gets no more streams', () => {
+    make();
+    const first = open();
+    mesh.until(answered([first]));
+    mesh.onRequest = (joined) => {
+      refuse(joined);
+      mesh.onRequest = serve;
+    };
+    const second = open();
+    mesh.until(answered([second]));
+    expect(second.events).toEqual(['answer 200']);
+    expect(mesh.dials).toBe(2);
+    // Nobody was held up or cut.
+    first.write('still served');
+    expect(`${mesh.inbound[0]!.read()}`).toBe('still served');
+    const third = open();
+    mesh.until(answered([third]));
+    expect(third.stream.tunnel).toBe(second.stream.tunnel);
+    first.stream.abort('done');
+    mesh.until(() => pool.tunnelCount === 1);
+  });
+
+  it('twice: it fails, and whoever comes next starts anew', () => {
+    make();
+    mesh.onRequest = refuse;
+    const joined = open();
+    mesh.until(() => joined.closed !== false);
+    expect(joined.closed).toBe('stream reset by peer: 7');
+    expect(joined.read()).toBe('reset');
+    expect(mesh.dials).toBe(2);
+    mesh.until(() => pool.tunnelCount === 0);
+    mesh.onRequest = serve;
+    const next = open();
+    mesh.until(answered([next]));
+  });
+
+  it('a hundred at once: all are served, over one tunnel more', () => {
+    make();
+    const [first] = openMany(1);
+    mesh.until(answered([first!]));
+    let refusals = 0;
+    mesh.onRequest = (joined) => (++refusals <= 50 ? refuse(joined) : serve(joined));
+    const joined = openMany(50);
+    mesh.until(answered(joined));
+    expect(mesh.dials).toBe(2);
+  });
+
+  it('one that was answered before is a reset, and nothing is sent twice', () => {
+    make();
+    mesh.onRequest = (joined) => {
+      joined.attach(false);
+      joined.stream.accept([]);
+      joined.stream.abort('weather', ErrorCode.REFUSED_STREAM);
+    };
+    const joined = open();
+    mesh.until(() => joined.closed !== false);
+    expect(mesh.inbound.length).toBe(1);
   });
 });
 

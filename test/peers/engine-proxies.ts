@@ -65,7 +65,7 @@ export const engineProxies: Proxies = {
           onTunnelRequest: (by, http2Stream, request, endStream) => {
             const stream = new TunnelStream(proxy.reactor, proxy.memory, observer);
             by.adopt(stream, http2Stream, endStream);
-            if (request.method !== 'CONNECT') return stream.refuse(400, 'no CONNECT');
+            if (request.method !== 'CONNECT') return stream.decline(400, 'no CONNECT');
             requests.push({ authority: request.authority!, peer: by.peerIdentity!, headers: request.headers });
             const [host, targetPort] = request.authority!.split(':');
             stream.attach(openConnecting({ host: host!, port: Number(targetPort) }).release(), true);

@@ -13,7 +13,7 @@ import { describeWithPeer } from './programs.ts';
  */
 const NOT_APPLICABLE = ['generic/2/2', 'generic/2/3', 'http2/4.2/3', 'http2/5.1.2/1'];
 
-/** h2spec against our server, over a relay that does the TLS: it has no client certificate. */
+/** h2spec against a server of ours, over a relay that does the TLS: it has no client certificate. */
 export function h2spec(ours: Proxies): void {
   describeWithPeer(`h2spec → ${ours.name}`, ['hbonepeer', 'h2spec'], () => {
     it('passes all that applies to a server of CONNECT alone', { timeout: 180_000 }, async () => {
