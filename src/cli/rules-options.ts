@@ -17,7 +17,8 @@ export const RULES_HELP = `Usage: ambient rules <plan|apply|verify|watch|remove>
   apply    put it in force, all of it or nothing; again changes nothing but counters
   verify   read the kernel back and list what differs: missing, changed, not of the plan, somebody else's in front
   watch    put it in force and keep it so until SIGINT or SIGTERM; what is in force then stays
-  remove   take it away; what other programs put there stays
+  remove   take it away; what other programs put there stays. From the start nothing new is captured; captured
+           connections that are open are waited for, until SIGINT or SIGTERM
 
 Every command needs the options that the plan was made with.
 
@@ -47,6 +48,7 @@ Options of both:
                    of plan and --dry-run: a table to read (default), what nft -f or iptables-restore takes, or the
                    netlink messages, decoded
   --dry-run        of apply and remove: show text and decoded netlink messages, change nothing
+  --drain SECONDS  of remove: how long captured connections are waited for at most, then cut (default: 300; 0: not at all)
   --json           one JSON document on standard output; of watch, one a line for each event
   --help           this text
 
@@ -68,6 +70,8 @@ export interface RulesOptions {
   readonly format: RulesFormat | undefined;
   readonly dryRun: boolean;
   readonly json: boolean;
+  /** How long `remove` waits for captured connections. */
+  readonly drainMs: number;
 }
 
 type Values = ReturnType<typeof parse>['values'];
@@ -86,11 +90,13 @@ export function parseRulesOptions(args: string[]): RulesOptions | undefined {
   if (format !== undefined && !isOneOf(FORMATS, format)) throw usage(`--format is one of ${FORMATS.join(', ')}`);
   if (dryRun && command !== 'apply' && command !== 'remove') throw usage('--dry-run is for apply and remove');
   if (format !== undefined && command !== 'plan' && !dryRun) throw usage('--format is for plan and --dry-run');
+  if (values.drain !== undefined && command !== 'remove') throw usage('--drain is for remove');
+  const drainMs = drainSeconds(values.drain) * 1000;
   if (values.mode !== 'node' && values.mode !== 'pod') throw usage('--mode is node or pod');
   const plan = planned(() => (values.mode === 'node' ? nodeMode(nodeOptions(values)) : podMode(podOptions(values))));
   const namespaces = values.mode === 'node' ? nodeNamespaces(values) : { pod: values['pod-netns'] };
   if (values.mode === 'node' && command !== 'plan' && !dryRun) required(values, 'ztunnel-netns');
-  return { command, plan, namespaces, format, dryRun, json };
+  return { command, plan, namespaces, format, dryRun, json, drainMs };
 }
 
 function parse(args: string[]) {
@@ -108,6 +114,7 @@ function parse(args: string[]) {
       format: text,
       json: flag,
       'dry-run': flag,
+      drain: text,
       'host-ip': text,
       'host-ip6': text,
       'ztunnel-ip': text,
@@ -180,6 +187,11 @@ function podOf(text: string): Pod {
   const [ip = '', veth = '', ...comment] = text.split('=');
   if (ip === '' || veth === '') throw usage(`--pod ${text}: a pod is IP=DEVICE[=COMMENT]`);
   return comment.length === 0 ? { ip, veth } : { ip, veth, comment: comment.join('=') };
+}
+
+function drainSeconds(text = '300'): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) <= 86_400) return Number(text);
+  throw usage(`--drain ${text}: expected whole seconds from 0 to 86400`);
 }
 
 /** What was not given is not there, which is another thing than undefined. */

@@ -2,10 +2,11 @@ import { AmbientError, messageOf } from '../errors/index.ts';
 import { currentNamespace, type NetworkNamespace, openNamespace } from '../netns/index.ts';
 import {
   apply,
+  type Drained,
   differenceText,
+  drainAndRemove,
   type RedirectionPlan,
   type Role,
-  remove,
   renderIptables,
   renderNftText,
   renderText,
@@ -54,21 +55,51 @@ async function act(options: RulesOptions, namespaces: Readonly<Record<Role, Netw
     if (json) print({ ok: inForce, differences, notes });
     else {
       const lines = [...differences.map(differenceText), ...notes.map((note) => `note: ${note}`)];
-      const count = differences.length === 1 ? '1 difference' : `${differences.length} differences`;
-      process.stdout.write([...lines, inForce ? 'in force' : count, ''].join('\n'));
+      process.stdout.write([...lines, inForce ? 'in force' : countOf(differences.length, 'difference'), ''].join('\n'));
     }
     return inForce ? 0 : 1;
   }
-  if (command === 'remove') {
-    remove(plan, namespaces);
-    if (json) print({ ok: true });
-    else process.stdout.write(`removed ${plan.name}; kernel parameters stay as they are\n`);
-    return 0;
-  }
+  if (command === 'remove') return takeAway(options, namespaces);
   using redirection = apply(plan, namespaces);
   const { rules, pods } = redirection.readBack();
   if (json) print({ ok: true, rules, pods });
-  else process.stdout.write(`${plan.name} is in force: ${rules.length} rules, ${pods.length} pods\n`);
+  else
+    process.stdout.write(
+      `${plan.name} is in force: ${countOf(rules.length, 'rule')}, ${countOf(pods.length, 'pod')}\n`,
+    );
+  return 0;
+}
+
+/** A signal ends the wait for captured connections, which are cut then. */
+async function takeAway(
+  { plan, json, drainMs }: RulesOptions,
+  namespaces: Readonly<Record<Role, NetworkNamespace>>,
+): Promise<number> {
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  let isTold = json || drainMs === 0;
+  const onOpen = (open: number) => {
+    if (isTold || open === 0) return;
+    isTold = true;
+    const wait = `waiting up to ${drainMs / 1000} s for ${countOf(open, 'connection')}`;
+    process.stdout.write(`nothing new is captured; ${wait} that ${open === 1 ? 'was' : 'were'}\n`);
+  };
+  let drained: Drained;
+  try {
+    drained = await drainAndRemove(plan, namespaces, { deadlineMs: drainMs, signal: stop.signal, onOpen });
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+    drained = await drainAndRemove(plan, namespaces, { deadlineMs: 0 });
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+  const { cut } = drained;
+  if (json) print({ ok: true, cut });
+  else {
+    const broke = cut === 0 ? '' : `; ${countOf(cut, 'captured connection')} broke`;
+    process.stdout.write(`removed ${plan.name}; kernel parameters stay as they are${broke}\n`);
+  }
   return 0;
 }
 
@@ -154,6 +185,10 @@ function nftText(plan: RedirectionPlan, role: Role, what: 'apply' | 'remove'): s
   if (what === 'apply') return text;
   const lines = text.split('\n').filter((line) => /^(delete )?table \S+ \S+$/.test(line));
   return `${lines.join('\n')}\n`;
+}
+
+function countOf(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function print(document: unknown): void {

@@ -22,13 +22,15 @@
  * plan can also be read ({@link renderText}), and loaded by other tools ({@link renderNftText}, {@link renderIptables}).
  *
  * {@link verify} lists what the kernel has otherwise than a plan, by meaning, and who stands in front; {@link watch} puts back what is
- * taken away; {@link probe} finds out what this kernel can. Everything but `watch` is synchronous: the kernel answers at once, and
- * nothing else in the process sees a part of a change.
+ * taken away; {@link probe} finds out what this kernel can. {@link remove} takes a redirection away at once, {@link drainAndRemove} when
+ * the connections that it captured have ended. Everything but `watch` and `drainAndRemove` is synchronous: the kernel answers at once,
+ * and nothing else in the process sees a part of a change.
  *
  * @module redirection
  */
 
 export { type ApplyOptions, apply } from './apply.ts';
+export { type Drained, type DrainOptions, drainAndRemove } from './drain.ts';
 export { RedirectionError, type RedirectionErrorInit } from './error.ts';
 export {
   HOST_ROLE,
@@ -54,6 +56,7 @@ export { NODE_ROLE, type NodeModeOptions, PODS_SET, PODS_SET6, ZTUNNEL_ROLE } fr
 export { DNS_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from './node-mode-proxy.ts';
 export type {
   Action,
+  CapturedPlan,
   ChainPlan,
   IpFamily,
   LinkPlan,

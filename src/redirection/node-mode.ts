@@ -1,9 +1,17 @@
 import type { Rule as PolicyRule, Route } from '../netlink/route/index.ts';
 import { checkNodeModeOptions } from './check-options.ts';
-import { CONNSKIP_MARK, ORG_SRC_RET_MARK, OUTBOUND_MARK, PROXYRET_MARK, SKIP_MARK, TPROXY_MARK } from './marks.ts';
+import {
+  CONNSKIP_MARK,
+  ORG_SRC_RET_MARK,
+  OUTBOUND_MARK,
+  PROXY_MARK,
+  PROXYRET_MARK,
+  SKIP_MARK,
+  TPROXY_MARK,
+} from './marks.ts';
 import { nodeChains } from './node-mode-node.ts';
 import { NODE_ROLE, type NodeModeOptions, PODS_SET, PODS_SET6, podsSet, ZTUNNEL_ROLE } from './node-mode-options.ts';
-import { proxyChains } from './node-mode-proxy.ts';
+import { INBOUND_HBONE_PORT, proxyChains } from './node-mode-proxy.ts';
 import type { IpFamily, LinkPlan, Mark, RedirectionPlan, SidePlan } from './plan.ts';
 
 /** Routing tables of facts section 7.6. */
@@ -91,6 +99,7 @@ export function nodeMode(options: NodeModeOptions): RedirectionPlan {
       spare: CONNSKIP_MARK,
       list: options.pods ?? [],
     },
+    captured: { connmark: PROXY_MARK, tunnelPort: INBOUND_HBONE_PORT },
   };
 }
 

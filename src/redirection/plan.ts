@@ -26,6 +26,16 @@ export interface RedirectionPlan {
   /** Carried out in this order, so the proxy's side comes before the one that sends packets to it. */
   readonly sides: readonly SidePlan[];
   readonly pods: PodsPlan;
+  /** How a captured connection is told by connection tracking, beside the NAT that the rules did; {@link drainAndRemove} asks. */
+  readonly captured?: CapturedPlan;
+}
+
+/** See {@link RedirectionPlan.captured}. */
+export interface CapturedPlan {
+  /** What the rules write on connections of the proxy that would end with them. */
+  readonly connmark: Mark;
+  /** Connections to this port have the mark and are none: tunnels between proxies, which carry others and stay open between them. */
+  readonly tunnelPort?: number;
 }
 
 /** A link that the plan makes, or one that it finds. */

@@ -50,6 +50,7 @@ export function podMode(options: PodModeOptions = {}): RedirectionPlan {
       },
     ],
     pods: { role: POD_ROLE, sysctls: [], list: [] },
+    captured: { connmark: INPOD_TPROXY_MARK },
   };
 }
 

@@ -2,6 +2,7 @@ import { Batch, type NamedSet } from '../netlink/nftables/index.ts';
 import { deleteRoute, replaceRoute } from '../netlink/route/index.ts';
 import { applySysctl, type ChangedSysctl } from './apply-sysctl.ts';
 import { checkPod } from './check-options.ts';
+import { checkDrainOptions, type Drained, type DrainOptions, removeDrained, stopCapturing } from './drain.ts';
 import { invalid, RedirectionError } from './error.ts';
 import type { Kernel, Namespaces } from './kernel.ts';
 import { type Pod, podRoute, podSet, podSysctls, type RedirectionPlan } from './plan.ts';
@@ -21,7 +22,7 @@ export class Redirection implements Disposable, AsyncDisposable {
   readonly #pods: Map<string, Pod>;
   readonly #sets: readonly NamedSet[];
   readonly #changed: ChangedSysctl[];
-  #closed = false;
+  #state: 'in-force' | 'draining' | 'closed' = 'in-force';
 
   constructor(plan: RedirectionPlan, kernel: Kernel, changed: readonly ChangedSysctl[]) {
     this.#plan = plan;
@@ -44,7 +45,12 @@ export class Redirection implements Disposable, AsyncDisposable {
 
   /** After `close()` and `remove()`. */
   get closed(): boolean {
-    return this.#closed;
+    return this.#state === 'closed';
+  }
+
+  /** From the beginning of `drainAndRemove()` on: nothing new is captured, and pods neither come nor go. */
+  get draining(): boolean {
+    return this.#state === 'draining';
   }
 
   /**
@@ -116,20 +122,45 @@ export class Redirection implements Disposable, AsyncDisposable {
 
   /** Counters and members, read from the kernel now. */
   readBack(): ReadBack {
-    this.#check('readBack');
+    this.#checkOpen('readBack');
     return readBackFrom(this.plan, this.#kernel);
   }
 
-  /** Takes everything away, writes kernel parameters back to what they were, and closes. */
+  /**
+   * Takes everything away, writes kernel parameters back to what they were, and closes. Captured connections that are open break:
+   * their packets are not translated any more, or do not find the proxy; {@link drainAndRemove} waits for them.
+   */
   remove(): void {
-    this.#check('remove');
+    this.#checkOpen('remove');
     removeFrom(this.plan, this.#kernel, this.#changed);
     this.close();
   }
 
+  /**
+   * As `remove()`, when the captured connections have ended or the deadline has come; nothing new is captured meanwhile. A
+   * {@link watch} ends as it begins. Interrupted by its signal, it may be called again, or `remove()`.
+   *
+   * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`, naming the option
+   * @throws {RedirectionError} `ERR_REDIRECTION_FAILED`, where everything is in force as before; `ERR_REDIRECTION_CLOSED` where it is
+   *   closed meanwhile: what is left is for {@link remove}
+   */
+  async drainAndRemove(options: DrainOptions = {}): Promise<Drained> {
+    const op = 'drainAndRemove';
+    this.#checkOpen(op);
+    checkDrainOptions(options);
+    options.signal?.throwIfAborted();
+    const { plan } = this;
+    const places = stopCapturing(plan, this.#kernel);
+    this.#state = 'draining';
+    const checkOpen = () => this.#checkOpen(op);
+    const drained = await removeDrained(plan, this.#kernel, places, options, this.#changed, checkOpen);
+    this.close();
+    return drained;
+  }
+
   /** Closes the sockets; the redirection stays in force. A second call does nothing. */
   close(): void {
-    this.#closed = true;
+    this.#state = 'closed';
     this.#kernel.close();
   }
 
@@ -166,13 +197,16 @@ export class Redirection implements Disposable, AsyncDisposable {
   }
 
   #check(op: string): void {
-    if (!this.#closed) return;
-    throw new RedirectionError({
-      code: 'ERR_REDIRECTION_CLOSED',
-      op: `redirection.${op}`,
-      message: 'this redirection was closed',
-      step: op,
-      cause: undefined,
-    });
+    this.#checkOpen(op);
+    if (this.#state === 'draining') throw closed(op, 'this redirection is being removed');
   }
+
+  #checkOpen(op: string): void {
+    if (this.#state === 'closed') throw closed(op, 'this redirection was closed');
+  }
+}
+
+function closed(op: string, message: string): RedirectionError {
+  const code = 'ERR_REDIRECTION_CLOSED';
+  return new RedirectionError({ code, op: `redirection.${op}`, message, step: op, cause: undefined });
 }

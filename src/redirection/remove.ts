@@ -10,7 +10,10 @@ import type { RedirectionPlan, SidePlan } from './plan.ts';
 /**
  * Takes a redirection away, whoever put it in force: its rules, policy rules, the routes of its own tables, its links. What is not
  * there is passed over, and so is a role without a namespace. Kernel parameters stay, since nobody knows any more what they were;
- * {@link Redirection.remove} does.
+ * {@link Redirection.remove} writes them back.
+ *
+ * At once: captured connections that are open break, in either mode, since nothing translates their packets any more or brings them to
+ * the proxy. {@link drainAndRemove} waits for them.
  *
  * @throws {NetlinkError} where the kernel refuses; what comes after it is still there
  */

@@ -95,7 +95,7 @@ const RETRY_MS = 1000;
  * they are enrolled then. Only what differs is written. More than `maxRepairs` in `windowMs` is taken for a fight with another
  * program, and left alone for a while.
  *
- * It ends when its signal aborts, the redirection is closed or removed, or a namespace has lost its name or its owner has closed it
+ * It ends when its signal aborts, the redirection is closed, drained or removed, or a namespace has lost its name or its owner has closed it
  * (one that was opened by a path or process keeps existing as long as it is open). Holds four netlink sockets per role and keeps
  * the process alive meanwhile. Verifying and repairing are synchronous: some milliseconds each, more with thousands of pods.
  *
@@ -107,7 +107,7 @@ export function watch(redirection: Redirection, options: WatchOptions): Watch {
     if (value === undefined || (Number.isFinite(value) && value >= 1 && value <= 86_400_000)) continue;
     throw invalid('watch', field, `${value} is no time from 1 to 86400000`);
   }
-  if (redirection.closed) throw invalid('watch', 'redirection', 'it was closed');
+  if (redirection.closed || redirection.draining) throw invalid('watch', 'redirection', 'it was closed');
   return new Watcher(redirection, options);
 }
 
@@ -217,7 +217,7 @@ class Watcher implements Watch {
 
   #isOver(): boolean {
     if (this.#over) return true;
-    if (this.#redirection.closed) this.#finish('closed');
+    if (this.#redirection.closed || this.#redirection.draining) this.#finish('closed');
     for (const role of this.#roles) {
       if (!this.#over && isGone(this.#kernel.at(role).namespace)) this.#finish('namespace-gone', role);
     }

@@ -1,9 +1,12 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { openNetlink } from '../../src/netlink/index.ts';
 import { listTables } from '../../src/netlink/nftables/index.ts';
 import type { NetworkNamespace } from '../../src/netns/index.ts';
 import { withNode } from '../redirection/node-fixture.ts';
+import { type PodWithProxy, WORLD, withPodProxy } from '../redirection/pod-proxy.ts';
+import { stuck, Talk } from '../redirection/talk.ts';
 import { runIn, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 import { ambient, entry } from './ambient.ts';
@@ -70,6 +73,9 @@ describe('ambient rules plan', () => {
     [['verify', ...mode, '--dry-run'], '--dry-run is for apply and remove'],
     [['verify', ...mode, '--format', 'nft'], '--format is for plan and --dry-run'],
     [['plan', ...mode, '--format', 'xml'], '--format is one of text, nft, iptables, netlink'],
+    [['apply', ...mode, '--drain', '5'], '--drain is for remove'],
+    [['remove', '--mode', 'pod', '--drain', 'soon'], '--drain soon: expected whole seconds from 0 to 86400'],
+    [['remove', '--mode', 'pod', '--drain', '86401'], '--drain 86401: expected whole seconds from 0 to 86400'],
     [['plan', '--mode', 'pod', '--inbound', 'dnat'], '--inbound is redirect or tproxy'],
     [['plan', '--nope'], "Unknown option '--nope'"],
   ])('ambient rules %j: exit 2, %s', async (args, message) => {
@@ -113,7 +119,7 @@ describeRequiring('ambient rules', { root: true, tools: ['ip', 'nft'] }, () => {
       expect((await ambient(['rules', 'verify', ...args])).code).toBe(1);
       expect(await ambient(['rules', 'apply', ...args])).toMatchObject({
         code: 0,
-        stdout: expect.stringMatching(/^ztunnel is in force: \d+ rules, 1 pods\n$/),
+        stdout: expect.stringMatching(/^ztunnel is in force: \d+ rules, 1 pod\n$/),
       });
       expect(await ambient(['rules', 'verify', ...args])).toEqual({ code: 0, stdout: 'in force\n', stderr: '' });
       runIn(node, 'ip', 'rule', 'del', 'pref', '101');
@@ -150,6 +156,55 @@ describeRequiring('ambient rules', { root: true, tools: ['ip', 'nft'] }, () => {
       expect((await ambient(['rules', 'verify', ...args])).code).toBe(1);
       expect((await ambient(['rules', 'remove', ...args])).code).toBe(0);
       expect(runIn(namespace, 'nft', 'list', 'ruleset')).toBe('');
+    });
+  });
+
+  /** `ambient rules remove` of a pod whose captured connection is open, once it has said that it waits. */
+  async function removing(
+    world: PodWithProxy,
+    body: (child: ChildProcess, talk: Talk) => Promise<void>,
+  ): Promise<string> {
+    const { pod } = world;
+    const args = ['rules', 'remove', '--mode', 'pod', '--pod-netns', pod.name!];
+    expect((await ambient(['rules', 'apply', '--mode', 'pod', '--pod-netns', pod.name!])).code).toBe(0);
+    const talk = await Talk.open('out', pod, WORLD.v4);
+    const child = spawn(process.execPath, [entry, ...args], { timeout: 30_000 });
+    let stdout = '';
+    const ended = once(child, 'close');
+    const waits = new Promise<void>((resolve) => {
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        stdout += text;
+        resolve();
+      });
+    });
+    await Promise.race([waits, ended]);
+    expect(stdout).toBe('nothing new is captured; waiting up to 300 s for 1 connection that was\n');
+    expect(await stuck([talk])).toEqual([]);
+    await body(child, talk);
+    expect((await ended)[0]).toBe(0);
+    expect(runIn(pod, 'nft', 'list', 'ruleset')).toBe('');
+    return stdout.split('\n')[1]!;
+  }
+
+  it('removes when the last captured connection has ended', async () => {
+    await withPodProxy(async (world) => {
+      const said = await removing(world, async (_child, talk) => talk.end());
+      expect(said).toBe('removed istio-ambient; kernel parameters stay as they are');
+    });
+  });
+
+  it('removes at once by SIGINT, and says what broke; so does --drain 0', async () => {
+    await withPodProxy(async (world) => {
+      const said = await removing(world, async (child) => void child.kill('SIGINT'));
+      expect(said).toBe('removed istio-ambient; kernel parameters stay as they are; 1 captured connection broke');
+    });
+    await withPodProxy(async (world) => {
+      const args = ['--mode', 'pod', '--pod-netns', world.pod.name!];
+      expect((await ambient(['rules', 'apply', ...args])).code).toBe(0);
+      const talk = await Talk.open('out', world.pod, WORLD.v4);
+      const { code, stdout } = await ambient(['rules', 'remove', ...args, '--drain', '0', '--json']);
+      expect([code, JSON.parse(stdout)]).toEqual([0, { ok: true, cut: 1 }]);
+      expect(await stuck([talk])).toHaveLength(1);
     });
   });
 

@@ -3,9 +3,11 @@ import { once } from 'node:events';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
-import { apply, remove, verify } from '../../src/redirection/index.ts';
+import { apply, drainAndRemove, podMode, remove, verify } from '../../src/redirection/index.ts';
 import { describeRequiring } from '../support/require.ts';
 import type { LoadPath, LoadReport } from './load-worker.ts';
+import { POD, WORLD, withPodProxy } from './pod-proxy.ts';
+import { stuck, Talk } from './talk.ts';
 import { CLIENT2, type Conversation, FAR, SLEEP, VIP, withTopology } from './topology.ts';
 
 const ROUNDS = 200;
@@ -105,6 +107,49 @@ describeRequiring('connections that are open', { root: true }, () => {
         expect(carried()).toBe(before);
         a.close();
         remove(t.plan(t.a), t.namespaces(t.a));
+      });
+    },
+    LONG,
+  );
+
+  it(
+    `survive ${ROUNDS} applies and removes in their pod, and those that it captures as many drains begun and taken back`,
+    async () => {
+      await withPodProxy(async ({ pod, outside, accepted }) => {
+        const plan = podMode();
+        const name = (namespace: { readonly name: string | undefined }) => namespace.name!;
+        // Open before there are rules, and never at rest: none is captured.
+        const paths: LoadPath[] = [
+          { from: name(pod), to: name(outside), ip: WORLD.v4, port: 9001 },
+          { from: name(outside), to: name(pod), ip: POD.v4, port: 9002 },
+        ];
+        await withLoad(paths, async (report) => {
+          for (let round = 0; round < ROUNDS; round++) {
+            apply(plan, { pod }).remove();
+            await turn();
+          }
+          const before = await report();
+          apply(plan, { pod }).close();
+          const captured = [await Talk.open('out', pod, WORLD.v6), await Talk.open('in', outside, POD.v6)];
+          expect(await stuck(captured)).toEqual([]);
+          for (let round = 0; round < ROUNDS; round++) {
+            const redirection = apply(plan, { pod });
+            const abort = new AbortController();
+            const drained = redirection.drainAndRemove({ signal: abort.signal });
+            await turn();
+            abort.abort();
+            await drained.catch(() => {});
+            redirection.close();
+          }
+          apply(plan, { pod }).close();
+          expect(await stuck(captured)).toEqual([]);
+          expect(accepted).toHaveLength(2);
+          const after = await report();
+          expect(after.ended).toEqual([]);
+          for (const [i, echoed] of after.echoed.entries()) expect(echoed).toBeGreaterThan(before.echoed[i]!);
+          for (const talk of captured) talk.end();
+          expect(await drainAndRemove(plan, { pod }, { pollMs: 20 })).toMatchObject({ cut: 0 });
+        });
       });
     },
     LONG,
