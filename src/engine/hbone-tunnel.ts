@@ -20,6 +20,7 @@ import {
   SOL_SOCKET,
   TCP_NODELAY,
 } from '../system/index.ts';
+import { describeThrown } from './describe-thrown.ts';
 import { type EngineMemory, RECEIVE_BYTES } from './engine-memory.ts';
 import type { PeerVerifier } from './peer-verification.ts';
 import type { Deferred, Pollable, Reactor } from './reactor.ts';
@@ -205,13 +206,17 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
 
   /** Cuts the tunnel; its streams end with RST on their TCP side. */
   close(failure?: string): void {
+    this.#close(failure, ErrorCode.NO_ERROR);
+  }
+
+  #close(failure: string | undefined, code: number): void {
     if (this.#state === 'closed') return;
     this.#cut = true;
     // Kept here, since HTTP/2 writes GOAWAY and ends in onClosed, which has no reason to give.
     this.#closeFailure = failure;
     // Called by the verifier: the handshake it was asked in must return first.
     if (this.#tls?.busy) return;
-    if (this.#state === 'open' || this.#state === 'greeting') this.http2.close(ErrorCode.NO_ERROR);
+    if (this.#state === 'open' || this.#state === 'greeting') this.http2.close(code);
     this.#die(failure);
   }
 
@@ -282,6 +287,11 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     if (this.#writeFailure !== undefined) return this.#die(`tls: ${this.#writeFailure}`);
     if (this.#readAgain) this.#read();
     if (!this.closed) this.#flush();
+  }
+
+  /** A callback threw, maybe in the middle of a frame, after which nothing could be read. */
+  onThrown(error: unknown): void {
+    this.#close(describeThrown(error), ErrorCode.INTERNAL_ERROR);
   }
 
   #onConnected(): void {
@@ -398,12 +408,6 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     this.#state = 'closed';
     this.#deadline.disarm();
     this.#tick.disarm();
-    const reason = failure ?? 'the tunnel was closed';
-    for (const stream of this.#streams) {
-      if (this.#cut) stream.abort(reason);
-      else stream.onTunnelLost(reason);
-    }
-    this.#streams.clear();
     this.#waiters.length = 0;
     this.reactor.forget(this);
     this.#tls?.close();
@@ -411,6 +415,17 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     libc().close(this.fd);
     // Where TLS broke, HTTP/2 does not know yet; whoever asks it for a stream now must be told.
     this.http2.close();
+    const reason = failure ?? 'the tunnel was closed';
+    for (const stream of this.#streams) {
+      try {
+        if (this.#cut) stream.abort(reason);
+        else stream.onTunnelLost(reason);
+      } catch (error) {
+        // This one's observer: the others are to be told all the same.
+        this.reactor.report(error);
+      }
+    }
+    this.#streams.clear();
     this.#owner.onTunnelClosed(this, failure);
   }
 

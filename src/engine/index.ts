@@ -30,7 +30,7 @@ export {
 } from './hbone-tunnel.ts';
 export type { PeerVerifier } from './peer-verification.ts';
 export { PipePool } from './pipe-pool.ts';
-export { type Deferred, type Pollable, Reactor } from './reactor.ts';
+export { type Deferred, type Pollable, Reactor, type ReactorOptions } from './reactor.ts';
 export { ReactorPort } from './reactor-port.ts';
 export { ReactorThread, type ReactorThreadData, type ReactorThreadObserver } from './reactor-thread.ts';
 export { LEG_AGAIN, LEG_FAILED, type LegOwner, TcpLeg } from './tcp-leg.ts';

@@ -21,6 +21,8 @@ export interface Pollable {
   readonly fd: number;
   /** Told once a turn. `events` is a mask of `EPOLLIN`, `EPOLLOUT`, `EPOLLRDHUP`, `EPOLLHUP`, `EPOLLERR`. */
   onEvents(events: number): void;
+  /** {@link onEvents} threw, in the middle of whatever it was doing: the place to end what cannot go on. */
+  onThrown?(error: unknown): void;
 }
 
 /** Work that is done once at the end of a turn, however often it was asked for during it. */
@@ -28,6 +30,16 @@ export interface Deferred {
   /** Owned by the reactor: true while the object waits in its list. */
   deferred: boolean;
   onDeferred(): void;
+  /** {@link onDeferred} threw: as {@link Pollable.onThrown}. */
+  onThrown?(error: unknown): void;
+}
+
+export interface ReactorOptions {
+  /**
+   * Hears what callbacks throw. Whatever it happened to has been ended (a tunnel, a stream, a relay), and everything else goes on.
+   * Default: the turn does all it has to do, and then throws the first of it.
+   */
+  readonly onUncaught?: (error: unknown) => void;
 }
 
 // struct epoll_event is packed on x86-64 only (<linux/eventpoll.h>: EPOLL_PACKED).
@@ -55,10 +67,19 @@ export class Reactor {
   readonly #timers: TimerQueue[] = [];
   #deferred: Deferred[] = [];
   #deferredNow: Deferred[] = [];
+  readonly #onUncaught: (error: unknown) => void;
+  /** What {@link turn} throws at its end, each in a box: an `undefined` can be thrown too. */
+  readonly #uncaught: { error: unknown }[] = [];
+  /** Whose callback is running, and where to go on should it throw. */
+  #current: Pollable | Deferred | undefined;
+  #eventCount = 0;
+  #nextEvent = 0;
+  #nextDeferred = 0;
   #stopped = false;
   #nowMs = monotonicMs();
 
-  constructor() {
+  constructor(options: ReactorOptions = {}) {
+    this.#onUncaught = options.onUncaught ?? ((error) => this.#uncaught.push({ error }));
     this.#libc = libc();
     this.#epoll = new FileDescriptor(check(this.#libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1'), 'epoll');
     this.#events = new Int32Array(this.#eventMemory.buffer.buffer);
@@ -127,15 +148,29 @@ export class Reactor {
 
   /** One turn; waits at most `maxWaitMs` for something to happen. */
   turn(maxWaitMs: number): void {
-    const count = this.#wait(this.#deferred.length > 0 ? 0 : this.#waitMs(maxWaitMs));
+    this.#nextEvent = 0;
+    this.#eventCount = this.#wait(this.#deferred.length > 0 ? 0 : this.#waitMs(maxWaitMs));
     this.#nowMs = monotonicMs();
-    const words = this.#events;
-    for (let index = 0, at = 0; index < count; index++, at += EVENT_WORDS) {
-      const fd = words[at + DATA_WORD]!;
-      if (this.#generations[fd] === words[at + DATA_WORD + 1]) this.#handlers[fd]?.onEvents(words[at]!);
+    // One try for the whole turn; what threw is behind the marks when the turn goes on.
+    for (let done = false; !done; ) {
+      try {
+        this.#runEvents();
+        this.#runDeferred();
+        for (const queue of this.#timers) queue.expire(this.#nowMs);
+        done = true;
+      } catch (error) {
+        this.#failCurrent(error);
+      }
     }
-    this.#runDeferred();
-    for (const queue of this.#timers) queue.expire(this.#nowMs);
+    const first = this.#uncaught[0];
+    if (first === undefined) return;
+    this.#uncaught.length = 0;
+    throw first.error;
+  }
+
+  /** Tells of an error that would otherwise be lost: thrown by a callback where nothing can stop for it. */
+  report(error: unknown): void {
+    this.#onUncaught(error);
   }
 
   /** Releases the epoll descriptor. What was watched stays its owners'. */
@@ -145,17 +180,50 @@ export class Reactor {
     this.#handlers.length = 0;
   }
 
+  #runEvents(): void {
+    const words = this.#events;
+    while (this.#nextEvent < this.#eventCount) {
+      const at = this.#nextEvent++ * EVENT_WORDS;
+      const fd = words[at + DATA_WORD]!;
+      if (this.#generations[fd] !== words[at + DATA_WORD + 1]) continue;
+      const handler = this.#handlers[fd];
+      if (handler === undefined) continue;
+      this.#current = handler;
+      handler.onEvents(words[at]!);
+    }
+    this.#current = undefined;
+  }
+
   #runDeferred(): void {
-    const work = this.#deferred;
-    if (work.length === 0) return;
-    this.#deferred = this.#deferredNow;
-    this.#deferredNow = work;
-    for (let index = 0; index < work.length; index++) {
-      const item = work[index]!;
+    // Something left from before: the last run of it threw.
+    if (this.#deferredNow.length === 0) {
+      if (this.#deferred.length === 0) return;
+      const work = this.#deferred;
+      this.#deferred = this.#deferredNow;
+      this.#deferredNow = work;
+      this.#nextDeferred = 0;
+    }
+    const work = this.#deferredNow;
+    while (this.#nextDeferred < work.length) {
+      const item = work[this.#nextDeferred++]!;
+      this.#current = item;
       item.deferred = false;
       item.onDeferred();
     }
     work.length = 0;
+    this.#current = undefined;
+  }
+
+  /** Ends what threw. Told of first: what follows calls more of the callbacks that are not to be trusted. */
+  #failCurrent(error: unknown): void {
+    const current = this.#current;
+    this.#current = undefined;
+    this.report(error);
+    try {
+      current?.onThrown?.(error);
+    } catch (again) {
+      this.report(again);
+    }
   }
 
   #waitMs(maxWaitMs: number): number {

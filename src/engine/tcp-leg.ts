@@ -38,6 +38,8 @@ export interface LegOwner {
   onLegWritable?(leg: TcpLeg): void;
   /** The connection is broken (or never came to stand): `reason` is an errno. Nothing follows. */
   onLegFailed(leg: TcpLeg, reason: number): void;
+  /** One of these threw: the owner ends what it was about. Default: the leg is reset. */
+  onLegThrown?(leg: TcpLeg, error: unknown): void;
 }
 
 /** {@link TcpLeg.read}: nothing there now; {@link LegOwner.onLegReadable} comes. */
@@ -124,6 +126,11 @@ export class TcpLeg implements Pollable {
       if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hangup = true;
       this.#owner.onLegReadable(this);
     }
+  }
+
+  onThrown(error: unknown): void {
+    if (this.#owner.onLegThrown === undefined) this.abort();
+    else this.#owner.onLegThrown(this, error);
   }
 
   /**

@@ -1,4 +1,5 @@
 import { libc } from '../system/index.ts';
+import { describeThrown } from './describe-thrown.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import type { PipePool } from './pipe-pool.ts';
 import type { Deferred, Reactor } from './reactor.ts';
@@ -89,8 +90,16 @@ export class TcpRelay implements LegOwner, Deferred {
     this.abort(`${leg.connecting ? 'connect' : 'io'}: ${describeErrno(reason)}`);
   }
 
+  onLegThrown(_leg: TcpLeg, error: unknown): void {
+    this.onThrown(error);
+  }
+
   onDeferred(): void {
     this.#pump();
+  }
+
+  onThrown(error: unknown): void {
+    this.abort(describeThrown(error));
   }
 
   /** Ends both connections with RST. */

@@ -1,5 +1,6 @@
 import { messageOf } from '../errors/index.ts';
 import { ErrorCode, FRAME_HEADER_BYTES, type Http2Stream } from '../http2/index.ts';
+import { describeThrown } from './describe-thrown.ts';
 import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
 import type { HboneTunnel } from './hbone-tunnel.ts';
 import type { Deferred, Reactor } from './reactor.ts';
@@ -259,8 +260,16 @@ export class TunnelStream implements LegOwner, Deferred {
     this.#close(failure, true);
   }
 
+  onLegThrown(_leg: TcpLeg, error: unknown): void {
+    this.onThrown(error);
+  }
+
   onDeferred(): void {
     this.#pump();
+  }
+
+  onThrown(error: unknown): void {
+    this.abort(describeThrown(error), ErrorCode.INTERNAL_ERROR);
   }
 
   #onDeadline(): void {

@@ -417,6 +417,78 @@ describe('HboneTunnel: callbacks that close what calls them', () => {
   });
 });
 
+describe('HboneTunnel and TunnelStream: callbacks that throw', () => {
+  const thrower = (moment: string) => (event: string) => {
+    if (event === moment) throw new Error(`when told: ${event}`);
+  };
+
+  it('from inside the tunnel’s bytes: that tunnel ends, with INTERNAL_ERROR for its peer; others go on', () => {
+    makeMesh();
+    const other = standing();
+    const { tunnel, events, first } = standing(2);
+    const bad = new Joined(mesh);
+    bad.attach(false);
+    bad.react = thrower('answer 200');
+    tunnel.open(bad.stream, '127.0.0.1:80', []);
+    expect(() => mesh.until(() => false)).toThrow('when told: answer 200');
+    expect(tunnel.closed).toBe(true);
+    expect(events.at(-1)).toBe('closed: a callback threw: when told: answer 200');
+    expect([first.closed, bad.closed]).toEqual(Array(2).fill('a callback threw: when told: answer 200'));
+    expect(first.read()).toBe('reset');
+    mesh.until(() => mesh.servers[1]!.closed);
+    expect(mesh.tunnelFailures).toEqual(['http2.receive: the peer ended the connection with INTERNAL_ERROR']);
+    other.first.write('still served');
+    expect(`${mesh.inbound[0]!.read()}`).toBe('still served');
+    other.tunnel.close();
+  });
+
+  it('a request that its owner fails on: as much', () => {
+    makeMesh();
+    const { tunnel, joined } = standing(2);
+    mesh.onRequest = (far) => {
+      far.attach(true);
+      throw new Error('cannot decide');
+    };
+    const bad = new Joined(mesh);
+    bad.attach(false);
+    tunnel.open(bad.stream, '127.0.0.1:80', []);
+    expect(() => mesh.until(() => false)).toThrow('cannot decide');
+    mesh.until(() => tunnel.closed);
+    for (const each of [...joined, bad, ...mesh.inbound]) expect(each.closed).toEqual(expect.any(String));
+    expect(mesh.servers[0]!.closed).toBe(true);
+  });
+
+  it('from inside a TCP side’s event: that stream is reset, its siblings go on', () => {
+    makeMesh();
+    const { tunnel, first } = standing();
+    mesh.onRequest = (far) => {
+      far.react = thrower('connected');
+      far.attach(true);
+    };
+    const bad = new Joined(mesh);
+    bad.attach(false);
+    tunnel.open(bad.stream, '127.0.0.1:80', []);
+    expect(() => mesh.until(() => false)).toThrow('when told: connected');
+    mesh.until(() => bad.closed !== false);
+    expect(bad.closed).toBe(`stream reset by peer: ${ErrorCode.INTERNAL_ERROR}`);
+    expect(mesh.inbound[1]!.closed).toBe('a callback threw: when told: connected');
+    first.write('still served');
+    expect(`${mesh.inbound[0]!.read()}`).toBe('still served');
+    tunnel.close();
+  });
+
+  it('when told of their end: each is told, and nothing is left behind', () => {
+    makeMesh();
+    const { tunnel, joined, events } = standing(5);
+    for (const each of joined) each.react = thrower('closed');
+    mesh.servers[0]!.close();
+    expect(() => mesh.until(() => false)).toThrow('when told: closed');
+    expect(joined.map(({ closed }) => typeof closed)).toEqual(Array(5).fill('string'));
+    expect(events.at(-1)).toMatch(/^closed: /);
+    expect(tunnel.closed).toBe(true);
+  });
+});
+
 describe('TunnelStream: odd peers and moments', () => {
   it.each([
     ['is being dialled', false],

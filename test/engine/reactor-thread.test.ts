@@ -1,5 +1,7 @@
+import { MessageChannel } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { ReactorThread } from '../../src/engine/index.ts';
+import { Reactor, ReactorPort, ReactorThread } from '../../src/engine/index.ts';
+import { EFD_NONBLOCK, libc } from '../../src/system/index.ts';
 import { openDescriptors } from './turning.ts';
 
 const ENTRY = new URL('./echo-reactor.ts', import.meta.url);
@@ -67,5 +69,25 @@ describe('ReactorThread and ReactorPort', () => {
     thread.send(how);
     await thread.exited;
     expect(exits).toEqual([expect.objectContaining(error)]);
+  });
+});
+
+describe('ReactorPort', () => {
+  it('a message that its receiver fails on is told of, and those behind it are received', () => {
+    const seen: unknown[] = [];
+    const reactor = new Reactor({ onUncaught: (error) => seen.push(String(error)) });
+    const { port1, port2 } = new MessageChannel();
+    const fd = libc().eventfd(3, EFD_NONBLOCK);
+    const port = new ReactorPort<number, never>(reactor, fd, port2, (message) => {
+      if (message < 3) throw new Error(`not ${message}`);
+      seen.push(message);
+    });
+    for (const message of [1, 2, 3, 4]) port1.postMessage(message);
+    for (let turn = 0; turn < 3; turn++) reactor.turn(0);
+    expect(seen).toEqual(['Error: not 1', 'Error: not 2', 3, 4]);
+    port.close();
+    port1.close();
+    libc().close(fd);
+    reactor.close();
   });
 });

@@ -219,3 +219,67 @@ describe('Reactor: deferred work and timers', () => {
     expect(openDescriptors()).toBe(before);
   });
 });
+
+describe('Reactor: callbacks that throw', () => {
+  const thrower = (what: string) => () => {
+    throw new Error(what);
+  };
+
+  it('are told, once, and ended; events, deferred work and timers of everybody else go on in the same turn', () => {
+    const seen: string[] = [];
+    const reactor = new Reactor({ onUncaught: (error) => seen.push(`uncaught ${error}`) });
+    const pairs = Array.from({ length: 3 }, () => tcpPair());
+    const fds = pairs.flat();
+    for (const [index, [peer, fd]] of pairs.entries()) {
+      const bad = index === 1;
+      const onEvents = () => {
+        seen.push(`event ${index}`);
+        reactor.remove(pollable);
+        if (bad) throw new Error(`event ${index}`);
+      };
+      const pollable = { fd, onEvents, onThrown: (error: unknown) => seen.push(`ended by ${error}`) };
+      reactor.add(pollable, EPOLLIN);
+      sendAll(peer, Buffer.from('x'));
+    }
+    reactor.defer({ deferred: false, onDeferred: thrower('deferred 1') });
+    reactor.defer({
+      deferred: false,
+      onDeferred: thrower('deferred 2'),
+      onThrown: thrower('and again'),
+    });
+    reactor.defer({ deferred: false, onDeferred: () => seen.push('deferred 3') });
+    const { nowMs } = reactor;
+    reactor.timers(0).arm(new Timer({ onExpired: thrower('timer 1') }), nowMs - 1);
+    reactor.timers(0).arm(new Timer({ onExpired: () => seen.push('timer 2') }), nowMs - 1);
+    reactor.turn(0);
+    expect(seen.slice(0, 5).sort()).toEqual([
+      'ended by Error: event 1',
+      'event 0',
+      'event 1',
+      'event 2',
+      'uncaught Error: event 1',
+    ]);
+    expect(seen.slice(5)).toEqual([
+      'uncaught Error: deferred 1',
+      'uncaught Error: deferred 2',
+      'uncaught Error: and again',
+      'deferred 3',
+      'uncaught Error: timer 1',
+      'timer 2',
+    ]);
+    for (const fd of fds) libc().close(fd);
+    reactor.close();
+  });
+
+  it('without a listener: the turn is done to its end, then throws the first; the next one is as any', () => {
+    const seen: string[] = [];
+    reactor.defer({ deferred: false, onDeferred: thrower('first') });
+    reactor.defer({ deferred: false, onDeferred: thrower('second') });
+    reactor.defer({ deferred: false, onDeferred: () => seen.push('third') });
+    expect(() => reactor.turn(0)).toThrow('first');
+    expect(seen).toEqual(['third']);
+    reactor.defer({ deferred: false, onDeferred: () => seen.push('fourth') });
+    reactor.turn(0);
+    expect(seen).toEqual(['third', 'fourth']);
+  });
+});
