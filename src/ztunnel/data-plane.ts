@@ -38,7 +38,7 @@ export class DataPlane {
   readonly #warned = new Set<string>();
 
   constructor(options: DataPlaneOptions, thread: ReactorThreadData) {
-    const reactor = new Reactor();
+    const reactor = new Reactor({ onUncaught: (error) => this.#warn(`a bug, which ended one connection: ${stackOf(error)}`) });
     const memory = new EngineMemory();
     const accessLog = new LogDescriptor(options.accessLogFd);
     const decisionLog = options.decisionLogFd < 0 ? undefined : new LogDescriptor(options.decisionLogFd);
@@ -201,4 +201,8 @@ export class DataPlane {
     this.#port.close();
     reactor.close();
   }
+}
+
+function stackOf(error: unknown): string {
+  return (error instanceof Error ? error.stack : undefined) ?? String(error);
 }
