@@ -182,6 +182,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
     );
     if (decision.kind === 'reject') {
       record.decision = { kind: 'reject', status: decision.status };
+      if (request.method !== 'CONNECT') return this.stream.decline(decision.status, decision.reason);
       return this.stream.refuse(decision.status, decision.reason);
     }
     if (workload === undefined) return this.stream.refuse(503, GONE);
