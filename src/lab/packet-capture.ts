@@ -9,6 +9,7 @@ import {
   FileDescriptor,
   libc,
   PACKET_STATISTICS,
+  SO_RCVBUF,
   SO_RCVBUFFORCE,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -21,7 +22,7 @@ import { LabError } from './errors.ts';
 
 /** Options of {@link PacketCapture.open}. */
 export interface PacketCaptureOptions {
-  /** What the kernel keeps until it is read, bytes. Default 32 MiB. */
+  /** What the kernel keeps until it is read, bytes. Default 32 MiB; in a user namespace no more than `net.core.rmem_max`. */
   readonly receiveBufferBytes?: number;
   /** How often the kernel's buffer is emptied. Default 5 ms. */
   readonly intervalMs?: number;
@@ -71,7 +72,9 @@ export class PacketCapture implements Disposable {
     try {
       if (index === 0) throw new LabError({ code: 'ERR_LAB_CAPTURE', op, message: `no device ${device} there` });
       const bytes = Int32Array.of(options.receiveBufferBytes ?? 32 << 20);
-      check(libc().setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes, 4), 'setsockopt', 'SO_RCVBUFFORCE', op);
+      if (libc().setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes, 4) !== 0) {
+        check(libc().setsockopt(fd, SOL_SOCKET, SO_RCVBUF, bytes, 4), 'setsockopt', 'SO_RCVBUF', op);
+      }
       // struct sockaddr_ll: family, protocol in network order, index
       const address = Buffer.alloc(20);
       address.writeUInt16LE(AF_PACKET, 0);

@@ -19,6 +19,18 @@
  *
  * Needs CAP_SYS_ADMIN. Works in worker threads: a namespace is entered by one thread, never by the process.
  *
+ * Without privileges, a user namespace has them, where the kernel allows one. A process with threads cannot enter it, so a program starts
+ * itself again in there, where everything of this library works:
+ *
+ * ```ts
+ * import { hasNamespacePrivileges, runInUserNamespace } from 'ambient-kit/netns';
+ *
+ * if (!hasNamespacePrivileges()) {
+ *   process.exit(await runInUserNamespace({ command: process.execPath, args: process.argv.slice(1) }));
+ * }
+ * // … here with CAP_SYS_ADMIN and CAP_NET_ADMIN, a network and a /run of its own
+ * ```
+ *
  * @module netns
  */
 
@@ -26,4 +38,11 @@ export { createNamespace, deleteNamespace, listNamespaces, openNamespace } from 
 export { NETNS_DIRECTORY, namespacePath } from './namespace-name.ts';
 export { NetnsError } from './netns-error.ts';
 export { currentNamespace, NetworkNamespace } from './network-namespace.ts';
+export { hasNamespacePrivileges, inUserNamespace } from './privileges.ts';
 export { readSysctl, writeSysctl } from './sysctl.ts';
+export {
+  runInUserNamespace,
+  type UserNamespaceCommand,
+  type UserNamespaceSupport,
+  userNamespaceSupport,
+} from './user-namespace.ts';

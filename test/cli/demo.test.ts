@@ -27,17 +27,6 @@ describe('ambient demo: what it is told', () => {
 });
 
 describeRequiring('ambient demo', { root: true }, () => {
-  it('is refused to others than root in one sentence that says what to do, exit 2', async () => {
-    // At the moment when it asks who it is, since nobody may not be able to read this repository.
-    const drop = `
-      const { getuid } = process;
-      process.getuid = () => { process.setuid(65534); return getuid.call(process); };`;
-    const environment = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(drop)}` };
-    const { code, stdout, stderr } = await ambient(['demo'], { environment });
-    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toBe('ambient demo makes network namespaces, which only root may: run it again with sudo\n');
-  });
-
   it('--json: one document, every scenario passes with its evidence, nothing stays', {
     timeout: TIMEOUT_MS,
   }, async () => {

@@ -1,6 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { AmbientError } from '../../errors/index.ts';
 import { DEFAULT_PREFIX, type LabDescription, twoNodes } from '../../lab/index.ts';
+import { hasNamespacePrivileges } from '../../netns/index.ts';
+import { ownNamespacesPid, runInOwnNamespaces } from '../own-namespaces.ts';
 import { UsageError } from '../usage-error.ts';
 import { DemoMesh } from './demo-mesh.ts';
 import { bringDown, findRemains, type Remains } from './down.ts';
@@ -13,13 +16,14 @@ import { stateDirectoryPath } from './state-directory.ts';
 const HELP = `Usage: ambient demo [options]
 
 Builds a mesh of two nodes in network namespaces, sends requests along every path, and shows hop by hop what the
-kernel and the wire say of them. Needs root, Linux and nothing else; removes everything at the end.
+kernel and the wire say of them. Needs Linux and nothing else; removes everything at the end. Not run by root, it makes
+itself a user namespace, where the kernel allows that.
 
 Options:
   --scenario NAME  only this one; may be given several times:
                    ${allScenarios.map(({ name }) => name).join(', ')}
   --json           one JSON document on standard output
-  --keep           leave the mesh running, and say how to look around
+  --keep           leave the mesh running, and say how to look around; without root until Ctrl-C
   --down           remove what a kept or killed run left
   --prefix NAME    what the names of the namespaces begin with (default: ${DEFAULT_PREFIX}), for a second mesh beside the first
   --help           this text
@@ -51,10 +55,14 @@ export async function demoCommand(args: string[]): Promise<number> {
     return 0;
   }
   const description = twoNodes(options.prefix);
-  if (process.getuid?.() !== 0) {
-    throw new UsageError('ambient demo makes network namespaces, which only root may: run it again with sudo');
-  }
+  const isPrivileged = process.getuid?.() === 0 && hasNamespacePrivileges();
+  if (!isPrivileged && !options.down) return runInOwnNamespaces('ambient demo');
   const remains = findRemains(options.prefix, description);
+  if (!isPrivileged && remains !== undefined) {
+    throw new UsageError(
+      'what is left here is root’s, as a mesh of anybody else ends with its demo: run it again with sudo',
+    );
+  }
   if (options.down) return down(remains, description);
   if (remains !== undefined) throw new UsageError(remainsText(remains, options.prefix));
   return runDemo(options, description);
@@ -128,6 +136,8 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
   process.stdout.on('error', () => abort.abort(new Interrupted('SIGHUP')));
   process.stderr.on('error', () => {});
   const onProgress = (step: string) => void process.stderr.write(`${seconds()}  ${step}\n`);
+  const ownPid = ownNamespacesPid();
+  if (ownPid !== undefined) onProgress(`not as root: in a user namespace, which ends with process ${ownPid}`);
   let mesh: DemoMesh | undefined;
   try {
     mesh = await DemoMesh.build(description, stateDirectoryPath(options.prefix), {
@@ -150,7 +160,10 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
     if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     else process.stdout.write(summaryText(report));
     if (options.keep) {
-      (options.json ? process.stderr : process.stdout).write(`\n${lookAroundText(description, options.prefix)}`);
+      (options.json ? process.stderr : process.stdout).write(
+        `\n${lookAroundText(description, options.prefix, ownPid)}`,
+      );
+      if (ownPid !== undefined) await interruption(signal);
     }
     return pass ? 0 : 1;
   } catch (thrown) {
@@ -170,6 +183,12 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
   } finally {
     for (const name of Object.keys(SIGNAL_EXIT_CODES)) process.off(name, onSignal);
   }
+}
+
+/** Waits until somebody ends the demo. */
+async function interruption(signal: AbortSignal): Promise<void> {
+  const MAX_TIMER_MS = 2 ** 31 - 1;
+  while (!signal.aborted) await sleep(MAX_TIMER_MS, undefined, { signal }).catch(() => {});
 }
 
 function hasCode(error: unknown, code: string): boolean {

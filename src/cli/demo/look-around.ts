@@ -7,8 +7,12 @@ export function downCommand(prefix: string): string {
   return prefix === DEFAULT_PREFIX ? demo : `${demo} --prefix ${prefix}`;
 }
 
-/** What to type in a mesh that was left running. Needs curl, tcpdump, nft and ip, which the mesh itself does not. */
-export function lookAroundText(description: LabDescription, prefix: string): string {
+/**
+ * What to type in a mesh that was left running. Needs curl, tcpdump, nft and ip, which the mesh itself does not.
+ *
+ * @param ownPid - of the demo, where it is in namespaces of its own, which have to be entered and end with it
+ */
+export function lookAroundText(description: LabDescription, prefix: string, ownPid?: string): string {
   const inside = (name: string) => `ip netns exec ${namespaceName(description, name)}`;
   const service = description.services[0]!;
   const directory = stateDirectoryPath(prefix);
@@ -22,9 +26,11 @@ export function lookAroundText(description: LabDescription, prefix: string): str
     [`${inside('node-a')} conntrack -L`, 'connections and their marks (528 is 0x210)'],
     [`tail -f ${directory}/ztunnel-a.log`, 'access log of a proxy'],
     [`tail -f ${directory}/node-b.decisions.jsonl`, 'its decisions, with the policy that decided'],
-    [downCommand(prefix), 'take everything away'],
+    ...(ownPid === undefined ? [[downCommand(prefix), 'take everything away'] as const] : []),
   ];
   const width = Math.max(...lines.map(([command]) => command.length));
   const shown = lines.map(([command, shows]) => `  ${command.padEnd(width)}  # ${shows}`);
-  return `The mesh is left running. As root:\n${shown.join('\n')}\n`;
+  if (ownPid === undefined) return `The mesh is left running. As root:\n${shown.join('\n')}\n`;
+  const enter = `nsenter --target ${ownPid} --user --preserve-credentials --mount --net --pid --wd=/ sh`;
+  return `The mesh runs until Ctrl-C. In another terminal, enter it:\n  ${enter}\nand in there:\n${shown.join('\n')}\n`;
 }
