@@ -27,6 +27,9 @@ import { TlsContexts } from './tls-contexts.ts';
 
 const DRAIN_CHECK_MS = 20;
 
+/** Bugs that are told of. */
+const MOST_BUGS = 100;
+
 /** One data-plane thread: listeners, tunnels and relays in one reactor, told about the mesh by the main thread. */
 export class DataPlane {
   readonly #proxy: ProxyContext;
@@ -36,9 +39,10 @@ export class DataPlane {
   readonly #drainCheck = new Timer({ onExpired: () => this.#reportWhenDrained() });
   #draining = false;
   readonly #warned = new Set<string>();
+  readonly #bugs = new Set<string>();
 
   constructor(options: DataPlaneOptions, thread: ReactorThreadData) {
-    const reactor = new Reactor({ onUncaught: (error) => this.#warn(`a bug, which ended one connection: ${stackOf(error)}`) });
+    const reactor = new Reactor({ onUncaught: (error) => this.#warnOfBug(error) });
     const memory = new EngineMemory();
     const accessLog = new LogDescriptor(options.accessLogFd);
     const decisionLog = options.decisionLogFd < 0 ? undefined : new LogDescriptor(options.decisionLogFd);
@@ -182,6 +186,14 @@ export class DataPlane {
     }
   }
 
+  /** What a callback of ours has thrown. Its connection has ended; the place in the code is told once. */
+  #warnOfBug(error: unknown): void {
+    const text = (error instanceof Error ? error.stack : undefined) ?? String(error);
+    if (this.#bugs.has(text) || this.#bugs.size === MOST_BUGS) return;
+    this.#bugs.add(text);
+    this.#warn(`a bug, which ended a connection: ${text}`);
+  }
+
   #warnOnce(log: string, error: unknown): void {
     const code = (error as NodeJS.ErrnoException).code ?? String(error);
     // A reader that is slow for a moment is no news.
@@ -201,8 +213,4 @@ export class DataPlane {
     this.#port.close();
     reactor.close();
   }
-}
-
-function stackOf(error: unknown): string {
-  return (error instanceof Error ? error.stack : undefined) ?? String(error);
 }
