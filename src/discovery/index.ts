@@ -24,6 +24,7 @@
 export { defineService, defineWorkload } from './define.ts';
 export { DiscoveryInputError, MeshFileError } from './errors.ts';
 export { createFileSource, type FileSource, type FileSourceOptions } from './file-source.ts';
+export type { FollowOptions } from './followed-file.ts';
 export { resolveGateway, someGatewayWorkload, waypointOf } from './gateway.ts';
 export { MeshState, type MeshStateOptions } from './mesh-state.ts';
 export type {

@@ -1,9 +1,10 @@
 import { InvalidInputError } from '../errors/index.ts';
-import type { ZtunnelOptions } from './ztunnel.ts';
+import type { ZtunnelOptions } from './ztunnel-options.ts';
 
 /** As long as a timer goes. */
 const MAX_MS = 0x7fff_ffff;
 const MAX_WINDOW_BYTES = 0x7fff_ffff;
+const MODES: readonly string[] = ['node', 'dedicated', 'shared'];
 
 /**
  * Looks at what would otherwise be found out in a data-plane thread, at the first connection.
@@ -12,6 +13,16 @@ const MAX_WINDOW_BYTES = 0x7fff_ffff;
  */
 export function checkZtunnelOptions(options: ZtunnelOptions): void {
   if (options.nodeName === '') throw invalid('nodeName', 'is empty');
+  const { mode = 'node' } = options;
+  if (!MODES.includes(mode)) throw invalid('mode', `${JSON.stringify(mode)} is none of ${MODES.join(', ')}`);
+  if (options.podsFile !== undefined && mode !== 'shared')
+    throw invalid('podsFile', `is for shared mode, not for ${mode}`);
+  if (options.workload !== undefined && mode !== 'dedicated') {
+    throw invalid('workload', `is for dedicated mode, not for ${mode}`);
+  }
+  whole('maxPods', options.maxPods, 1, 100_000);
+  whole('podDrainDeadlineMs', options.podDrainDeadlineMs, 0, MAX_MS);
+  whole('podRegistryWaitMs', options.podRegistryWaitMs, 0, MAX_MS);
   whole('threads', options.threads, 1, 64);
   whole('certificateTtlMs', options.certificateTtlMs, 1, Number.MAX_SAFE_INTEGER);
   whole('maxStreamsPerTunnel', options.maxStreamsPerTunnel, 1, 65_535);

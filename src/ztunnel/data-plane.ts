@@ -1,42 +1,28 @@
 import { MeshState } from '../discovery/index.ts';
-import {
-  type ConnectionAcceptor,
-  EngineMemory,
-  PipePool,
-  Reactor,
-  ReactorPort,
-  type ReactorThreadData,
-  TcpListener,
-  Timer,
-  TunnelPool,
-} from '../engine/index.ts';
+import { EngineMemory, PipePool, Reactor, ReactorPort, type ReactorThreadData } from '../engine/index.ts';
 import { messageOf } from '../errors/index.ts';
 import { PolicySet } from '../rbac/index.ts';
-import { openListener } from '../socket/index.ts';
 import { CLOSED_BY_DRAIN, CLOSED_BY_POLICY_CHANGE } from '../telemetry/index.ts';
 import { stillAllowed } from './authorize.ts';
 import { ConnectionLog } from './connection-log.ts';
-import { createDialler } from './dialler.ts';
-import { InboundListener } from './inbound.ts';
-import { InboundPlaintextListener } from './inbound-plaintext.ts';
 import { LogDescriptor } from './log-descriptor.ts';
 import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
-import { OutboundListener } from './outbound.ts';
+import { PodInstances } from './pod-instances.ts';
 import type { ProxyContext } from './proxy-context.ts';
+import { ProxyInstance } from './proxy-instance.ts';
+import { WorkloadsOfNode } from './served-workloads.ts';
 import { TlsContexts } from './tls-contexts.ts';
-
-const DRAIN_CHECK_MS = 20;
 
 /** Bugs that are told of. */
 const MOST_BUGS = 100;
 
-/** One data-plane thread: listeners, tunnels and relays in one reactor, told about the mesh by the main thread. */
+/** One data-plane thread: listeners, tunnels and relays in one reactor, told about the mesh and its pods by the main thread. */
 export class DataPlane {
   readonly #proxy: ProxyContext;
   readonly #port: ReactorPort<ToDataPlane, FromDataPlane>;
-  readonly #inbound: InboundListener;
-  readonly #listeners: TcpListener[] = [];
-  readonly #drainCheck = new Timer({ onExpired: () => this.#reportWhenDrained() });
+  /** What serves the whole node; undefined where pods are served one by one. */
+  readonly #node: ProxyInstance | undefined;
+  readonly #pods: PodInstances;
   #draining = false;
   readonly #warned = new Set<string>();
   readonly #bugs = new Set<string>();
@@ -51,15 +37,9 @@ export class DataPlane {
       reactor,
       memory,
       pipes: new PipePool(),
-      pool: new TunnelPool(reactor, memory, {
-        maxStreamsPerTunnel: options.maxStreamsPerTunnel,
-        idleMs: options.tunnelIdleMs,
-        http2: options.http2,
-      }),
       state: new MeshState(),
       policies: new PolicySet(),
       tls: new TlsContexts(),
-      dialler: createDialler({ originalSource: options.originalSource, mark: options.packetMark }),
       log: new ConnectionLog({
         reactor,
         access: {
@@ -72,37 +52,35 @@ export class DataPlane {
       }),
       live: new Set(),
       denied: 0,
+      serving: (workload) => {
+        if (this.#node === undefined) return this.#pods.serving(workload);
+        return workload.node === options.nodeName ? this.#node : undefined;
+      },
     };
-    this.#inbound = new InboundListener(this.#proxy);
+    const proxy = this.#proxy;
+    this.#pods = new PodInstances(proxy, (message) => this.#port.send(message));
+    if (options.serves === 'node') {
+      const { network, nodeName, reusePort, ipv6 } = options;
+      const serves = new WorkloadsOfNode(proxy.state, network, nodeName);
+      this.#node = new ProxyInstance({ proxy, serves, reusePort, ipv6 });
+    }
     this.#port = new ReactorPort(reactor, thread.wakeFd, thread.port, (message) => this.#receive(message));
   }
 
-  /** Listens, says so, and serves until it is told to stop. Blocks the thread. */
+  /** Serves until it is told to stop. Blocks the thread. */
   run(): void {
-    const { options, reactor } = this.#proxy;
     try {
-      this.#listen(options.outboundPort, new OutboundListener(this.#proxy));
-      this.#listen(options.inboundPlaintextPort, new InboundPlaintextListener(this.#proxy));
-      this.#listen(options.inboundHbonePort, this.#inbound);
+      this.#node?.listen();
       this.#port.send({ type: 'listening' });
-      reactor.run();
+      this.#proxy.reactor.run();
     } finally {
       // Nothing closes a thread's descriptors when it ends.
       this.#close();
     }
   }
 
-  #listen(port: number, acceptor: ConnectionAcceptor): void {
-    const { reactor, options } = this.#proxy;
-    const listener = openListener({
-      host: '0.0.0.0',
-      port,
-      transparent: options.originalSource,
-      mark: options.packetMark,
-      reusePort: options.reusePort,
-      backlog: 4096,
-    });
-    this.#listeners.push(new TcpListener(reactor, listener.release(), acceptor));
+  get #instances(): ProxyInstance[] {
+    return this.#node === undefined ? this.#pods.instances : [this.#node];
   }
 
   #receive(message: ToDataPlane): void {
@@ -111,7 +89,7 @@ export class DataPlane {
       case 'state':
         proxy.state.replace(message.snapshot);
         proxy.policies.replace(message.snapshot.policies);
-        this.#inbound.closeTunnelsOfOthers();
+        for (const { inbound } of this.#instances) inbound.closeTunnelsOfOthers();
         return this.#judgeAgain();
       case 'certificate':
         try {
@@ -124,6 +102,15 @@ export class DataPlane {
         return proxy.tls.delete(message.identity);
       case 'stats':
         return this.#port.send({ type: 'stats', id: message.id, stats: this.#stats() });
+      case 'add-pod': {
+        const { pod } = message;
+        if (!this.#draining) return this.#pods.add(pod);
+        return this.#port.send({ type: 'pod-served', id: pod.id, failure: 'the proxy is draining' });
+      }
+      case 'drain-pod':
+        return this.#pods.drain(message.id);
+      case 'cut-pod':
+        return this.#pods.cut(message.id);
       case 'drain':
         return this.#drain();
       case 'stop':
@@ -145,21 +132,28 @@ export class DataPlane {
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;
-    for (const listener of this.#listeners.splice(0)) listener.close();
-    this.#proxy.pool.drain();
-    for (const tunnel of [...this.#inbound.tunnels.keys()]) tunnel.drain();
-    this.#reportWhenDrained();
-  }
-
-  #reportWhenDrained(): void {
-    const { reactor, live } = this.#proxy;
-    // A peer's tunnel ends one round trip after its last stream: until then it may bring another, sent before it was told.
-    if (live.size === 0 && this.#inbound.tunnels.size === 0) this.#port.send({ type: 'drained' });
-    else reactor.timers(DRAIN_CHECK_MS).arm(this.#drainCheck, reactor.nowMs);
+    const instances = this.#instances;
+    let left = instances.length;
+    const drained = () => {
+      if (left === 0) this.#port.send({ type: 'drained' });
+    };
+    for (const instance of instances) {
+      instance.drain(() => {
+        left--;
+        drained();
+      });
+    }
+    if (instances.length === 0) drained();
   }
 
   #stats(): DataPlaneStats {
-    const { log, live, pool, denied } = this.#proxy;
+    const { log, live, denied } = this.#proxy;
+    let openOutboundTunnels = 0;
+    let openInboundTunnels = 0;
+    for (const { pool, inbound } of this.#instances) {
+      openOutboundTunnels += pool.tunnelCount;
+      openInboundTunnels += inbound.tunnels.size;
+    }
     return {
       connectionsOpened: log.opened,
       connectionsClosed: log.closed,
@@ -168,8 +162,8 @@ export class DataPlane {
       bytesReceived: log.receivedBytes,
       bytesSent: log.sentBytes,
       openConnections: live.size,
-      openOutboundTunnels: pool.tunnelCount,
-      openInboundTunnels: this.#inbound.tunnels.size,
+      openOutboundTunnels,
+      openInboundTunnels,
     };
   }
 
@@ -203,10 +197,9 @@ export class DataPlane {
   }
 
   #close(): void {
-    const { pool, pipes, tls, log, reactor } = this.#proxy;
-    for (const listener of this.#listeners.splice(0)) listener.close();
-    pool.close();
-    for (const tunnel of [...this.#inbound.tunnels.keys()]) tunnel.close(CLOSED_BY_DRAIN);
+    const { pipes, tls, log, reactor } = this.#proxy;
+    this.#node?.close();
+    this.#pods.close();
     tls.close();
     pipes.close();
     log.close();

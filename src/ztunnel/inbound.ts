@@ -18,24 +18,25 @@ import { capturedDestination } from './captured-destination.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import { decideInbound } from './decide-inbound.ts';
 import { verifierFor } from './peer-verifier.ts';
-import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
+import type { LiveConnection } from './proxy-context.ts';
+import type { ProxyInstance } from './proxy-instance.ts';
 import { resetAndClose } from './relayed-connection.ts';
 import { workloadBaggage } from './workload-baggage.ts';
 
-/** HBONE for this node's pods (port 15008): TLS as the pod, then CONNECT streams, each judged and dialled from its client's address. */
+/** HBONE for pods (port 15008): TLS as the pod, then CONNECT streams, each judged and dialled from its client's address. */
 export class InboundListener implements ConnectionAcceptor {
   readonly tunnels = new Map<HboneTunnel, InboundTunnel>();
-  readonly #proxy: ProxyContext;
+  readonly #instance: ProxyInstance;
 
-  constructor(proxy: ProxyContext) {
-    this.#proxy = proxy;
+  constructor(instance: ProxyInstance) {
+    this.#instance = instance;
   }
 
   onConnection(fd: number, source: SocketAddress): void {
-    const proxy = this.#proxy;
+    const { proxy, serves } = this.#instance;
     const local = capturedDestination(fd);
     if (local === undefined) return;
-    const workload = localWorkloadAt(proxy, local.ip);
+    const workload = serves.destinationAt(local.ip);
     const identity = workload === undefined ? undefined : workloadIdentity(workload);
     const context = identity === undefined ? undefined : proxy.tls.get(identity);
     if (workload === undefined || identity === undefined || context === undefined) {
@@ -43,14 +44,14 @@ export class InboundListener implements ConnectionAcceptor {
       resetAndClose(fd);
       const failure =
         workload === undefined
-          ? `no workload of this node has the address ${local.ip}`
+          ? serves.unknownSource(local)
           : identity === undefined
             ? `workload ${workload.uid} has no SPIFFE identity`
             : `no certificate for ${identity}`;
       return proxy.log.end(record, { sentBytes: 0, receivedBytes: 0, failure });
     }
     try {
-      new InboundTunnel(proxy, this.tunnels, fd, source, local, identity, context);
+      new InboundTunnel(this.#instance, this.tunnels, fd, source, local, identity, context);
     } catch (error) {
       const record = proxy.log.begin('inbound', source, local);
       // The tunnel has closed the descriptor.
@@ -70,14 +71,14 @@ const GONE = 'the local workload is not known any more';
 
 /** One peer's tunnel to one pod. */
 class InboundTunnel implements TunnelOwner {
-  readonly proxy: ProxyContext;
+  readonly instance: ProxyInstance;
   readonly source: SocketAddress;
   readonly local: SocketAddress;
   readonly #identity: string;
   readonly #tunnels: Map<HboneTunnel, InboundTunnel>;
 
   constructor(
-    proxy: ProxyContext,
+    instance: ProxyInstance,
     tunnels: Map<HboneTunnel, InboundTunnel>,
     fd: number,
     source: SocketAddress,
@@ -85,12 +86,12 @@ class InboundTunnel implements TunnelOwner {
     identity: SpiffeId,
     context: TlsContext,
   ) {
-    this.proxy = proxy;
+    this.instance = instance;
     this.source = source;
     this.local = local;
     this.#identity = identity;
     this.#tunnels = tunnels;
-    const { reactor, memory, options } = proxy;
+    const { reactor, memory, options } = instance.proxy;
     // Facts section 1.6: the peer's trust domain must be the one of our own certificate.
     const verifier = verifierFor({ trustDomain: parseSpiffeId(identity).trustDomain });
     tunnels.set(
@@ -104,7 +105,7 @@ class InboundTunnel implements TunnelOwner {
    * Undefined where the address is nobody's any more, or another's than the certificate said that we showed.
    */
   get workload(): Workload | undefined {
-    const workload = localWorkloadAt(this.proxy, this.local.ip);
+    const workload = this.instance.serves.destinationAt(this.local.ip);
     return workload !== undefined && workloadIdentity(workload) === this.#identity ? workload : undefined;
   }
 
@@ -116,10 +117,11 @@ class InboundTunnel implements TunnelOwner {
     this.#tunnels.delete(tunnel);
     // Before it had a peer it was nobody's connection: say so once, here.
     if (tunnel.peerIdentity === undefined) {
-      const record = this.proxy.log.begin('inbound', this.source, this.local);
+      const { log } = this.instance.proxy;
+      const record = log.begin('inbound', this.source, this.local);
       record.destinationWorkload = this.workload;
       record.decision = { kind: 'reject', cause: 'handshake' };
-      this.proxy.log.end(record, { sentBytes: 0, receivedBytes: 0, failure: failure ?? 'closed before the handshake' });
+      log.end(record, { sentBytes: 0, receivedBytes: 0, failure: failure ?? 'closed before the handshake' });
     }
   }
 
@@ -129,7 +131,7 @@ class InboundTunnel implements TunnelOwner {
     request: Http2Request,
     endStream: boolean,
   ): void {
-    const { proxy } = this;
+    const { proxy } = this.instance;
     const record = proxy.log.begin('inbound', this.source, this.local);
     const connection = new InboundConnection(this, record, tunnel);
     tunnel.adopt(connection.stream, http2Stream, endStream);
@@ -160,13 +162,15 @@ class InboundConnection implements StreamObserver, LiveConnection {
     this.#owner = owner;
     this.#record = record;
     this.#tunnel = tunnel;
-    this.stream = new TunnelStream(owner.proxy.reactor, owner.proxy.memory, this);
-    owner.proxy.live.add(this);
+    const { proxy } = owner.instance;
+    this.stream = new TunnelStream(proxy.reactor, proxy.memory, this);
+    owner.instance.took(this);
   }
 
   begin(request: Http2Request): void {
     const record = this.#record;
-    const { proxy, source, local } = this.#owner;
+    const { instance, source, local } = this.#owner;
+    const { proxy } = instance;
     const workload = this.#record.destinationWorkload;
     const decision = decideInbound(
       proxy.state,
@@ -199,7 +203,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
     record.dialled = decision.target;
     record.dialledFrom = source.ip;
     try {
-      this.stream.attach(proxy.dialler.dial(decision.target, source.ip), true);
+      this.stream.attach(instance.dialler.dial(decision.target, source.ip), true);
     } catch (error) {
       this.stream.refuse(503, `connect: ${messageOf(error)}`);
     }
@@ -212,15 +216,16 @@ class InboundConnection implements StreamObserver, LiveConnection {
   onTargetConnected(stream: TunnelStream): void {
     const { destinationWorkload } = this.#record;
     const baggage: HeaderField[] =
-      this.#owner.proxy.options.responseBaggage && destinationWorkload !== undefined
+      this.#owner.instance.proxy.options.responseBaggage && destinationWorkload !== undefined
         ? [['baggage', formatBaggage(workloadBaggage(destinationWorkload))]]
         : [];
     stream.accept(baggage);
   }
 
   onStreamClosed(stream: TunnelStream, failure: string | undefined): void {
-    this.#owner.proxy.live.delete(this);
-    this.#owner.proxy.log.end(this.#record, {
+    const { instance } = this.#owner;
+    instance.lost(this);
+    instance.proxy.log.end(this.#record, {
       sentBytes: stream.bytesToTunnel,
       receivedBytes: stream.bytesFromTunnel,
       failure,

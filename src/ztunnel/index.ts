@@ -40,5 +40,10 @@ export {
 } from './decide-outbound.ts';
 export { ILLEGAL_PORTS, INBOUND_HBONE_PORT, SELF_CALL } from './illegal-ports.ts';
 export type { DataPlaneOptions, DataPlaneStats } from './messages.ts';
+export { type ListedPod, parsePodsFile } from './parse-pods-file.ts';
+export type { PodOptions, RemovePodOptions, ServedPod } from './pod-service.ts';
+export type { WorkloadName } from './served-workloads.ts';
 export { workloadBaggage } from './workload-baggage.ts';
-export { startZtunnel, type Ztunnel, ZtunnelError, type ZtunnelOptions } from './ztunnel.ts';
+export { startZtunnel, type Ztunnel } from './ztunnel.ts';
+export { ZtunnelError } from './ztunnel-error.ts';
+export type { ZtunnelOptions } from './ztunnel-options.ts';

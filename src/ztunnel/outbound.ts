@@ -13,30 +13,33 @@ import type { ConnectionRecord } from './connection-log.ts';
 import { decideOutbound, type HboneDecision } from './decide-outbound.ts';
 import { ILLEGAL_PORTS, SELF_CALL } from './illegal-ports.ts';
 import { verifierFor } from './peer-verifier.ts';
-import { type LiveConnection, localWorkloadAt, type ProxyContext } from './proxy-context.ts';
+import type { LiveConnection } from './proxy-context.ts';
+import type { ProxyInstance } from './proxy-instance.ts';
 import { refuse, relay } from './relayed-connection.ts';
+import { addressTowards } from './served-workloads.ts';
 import { workloadBaggage } from './workload-baggage.ts';
 
 /**
- * Connections that this node's pods open (port 15001). Where one goes is {@link decideOutbound}'s word: through a tunnel, in plain TCP,
- * or nowhere. A destination on this node is served here and now: a tunnel to it would be a tunnel to ourselves (trap 4).
+ * Connections that pods open (port 15001). Where one goes is {@link decideOutbound}'s word: through a tunnel, in plain TCP, or nowhere.
+ * A destination that this proxy serves itself is served here and now: a tunnel to it would be a tunnel to ourselves (trap 4).
  */
 export class OutboundListener implements ConnectionAcceptor {
-  readonly #proxy: ProxyContext;
+  readonly #instance: ProxyInstance;
 
-  constructor(proxy: ProxyContext) {
-    this.#proxy = proxy;
+  constructor(instance: ProxyInstance) {
+    this.#instance = instance;
   }
 
   onConnection(fd: number, source: SocketAddress): void {
-    const proxy = this.#proxy;
+    const instance = this.#instance;
+    const { proxy, serves } = instance;
     const destination = capturedDestination(fd);
     if (destination === undefined) return;
     const record = proxy.log.begin('outbound', source, destination);
-    const workload = localWorkloadAt(proxy, source.ip);
+    const workload = serves.sourceOf(source);
     if (workload === undefined) {
       record.decision = { kind: 'reject', cause: 'unknown-source' };
-      return refuse(proxy, fd, [record], `unknown source: no workload of this node has the address ${source.ip}`);
+      return refuse(proxy, fd, [record], `unknown source: ${serves.unknownSource(source)}`);
     }
     record.sourceWorkload = workload;
     record.sourceIdentity = workloadIdentity(workload);
@@ -50,28 +53,45 @@ export class OutboundListener implements ConnectionAcceptor {
         record.decision = { kind: 'reject', cause: decision.cause };
         return refuse(proxy, fd, [record], decision.reason);
       case 'tcp':
-        if (leadsToUs(proxy, decision.address)) return this.#refuseSelfCall(fd, record);
+        if (leadsToUs(instance, decision.address)) return this.#refuseSelfCall(fd, record);
         record.decision = { kind: 'tcp', via: decision.via };
         record.destination = decision.address;
-        return relay(proxy, fd, decision.address, [record], undefined);
-      case 'hbone':
-        if (decision.sameNode && decision.via === 'direct') return this.#handOver(fd, record, decision);
+        return relay(fd, {
+          target: decision.address,
+          sourceIp: dialSource(instance, workload, source, decision.address),
+          records: [record],
+          authorized: undefined,
+          from: instance,
+          to: instance,
+        });
+      case 'hbone': {
+        const isBeside = decision.sameNode && decision.via === 'direct';
+        const server = isBeside ? proxy.serving(decision.destinationWorkload) : undefined;
+        if (server !== undefined) return this.#handOver(fd, record, decision, workload, server);
         return this.#tunnel(fd, record, decision, workload);
+      }
     }
   }
 
   #refuseSelfCall(fd: number, record: ConnectionRecord): void {
     record.decision = { kind: 'reject', cause: 'self-call' };
-    refuse(this.#proxy, fd, [record], SELF_CALL);
+    refuse(this.#instance.proxy, fd, [record], SELF_CALL);
   }
 
   /** Both ends are ours: judge as the destination's proxy would, and dial the pod. */
-  #handOver(fd: number, record: ConnectionRecord, decision: HboneDecision): void {
-    const proxy = this.#proxy;
+  #handOver(
+    fd: number,
+    record: ConnectionRecord,
+    decision: HboneDecision,
+    workload: Workload,
+    server: ProxyInstance,
+  ): void {
+    const { proxy } = this.#instance;
     const target = decision.hboneAddress;
     // As the destination's proxy would refuse a CONNECT to it (facts section 2.6).
     if (ILLEGAL_PORTS.has(target.port)) return this.#refuseSelfCall(fd, record);
-    const inbound = proxy.log.begin('inbound', record.source, record.originalDestination);
+    const source = { ip: addressTowards(workload, record.source, target.ip), port: record.source.port };
+    const inbound = proxy.log.begin('inbound', source, record.originalDestination);
     for (const each of [record, inbound]) {
       each.decision = { kind: 'local', via: decision.via };
       each.destination = target;
@@ -85,11 +105,19 @@ export class OutboundListener implements ConnectionAcceptor {
     inbound.destinationService = decision.destinationService;
     const verdict = authorize(proxy, inbound, decision.destinationWorkload, target, record.sourceIdentity);
     if (typeof verdict === 'string') return refuse(proxy, fd, [record, inbound], verdict);
-    relay(proxy, fd, target, [record, inbound], verdict);
+    relay(fd, {
+      target,
+      sourceIp: source.ip,
+      records: [record, inbound],
+      authorized: verdict,
+      from: this.#instance,
+      to: server,
+    });
   }
 
   #tunnel(fd: number, record: ConnectionRecord, decision: HboneDecision, workload: Workload): void {
-    const proxy = this.#proxy;
+    const instance = this.#instance;
+    const { proxy } = instance;
     const { destinationAddress, authority, expectedIdentities } = decision;
     record.decision = { kind: 'hbone', via: decision.via };
     record.destination = destinationAddress;
@@ -100,23 +128,34 @@ export class OutboundListener implements ConnectionAcceptor {
       return refuse(proxy, fd, [record], `no certificate for ${identity ?? 'a workload without identity'}`);
     }
     const remote = formatSocketAddress(destinationAddress.ip, destinationAddress.port);
+    const sourceIp = dialSource(instance, workload, record.source, destinationAddress);
     const route: TunnelRoute = {
-      key: `${identity}|${expectedIdentities.join()}|${remote}|${record.source.ip}`,
+      key: `${identity}|${expectedIdentities.join()}|${remote}|${sourceIp ?? ''}`,
       context,
       verifier: verifierFor({ oneOf: expectedIdentities }),
-      dial: () => proxy.dialler.dial(destinationAddress, record.source.ip),
+      dial: () => instance.dialler.dial(destinationAddress, sourceIp),
     };
     record.dialled = destinationAddress;
-    record.dialledFrom = record.source.ip;
-    const connection = new TunnelledConnection(proxy, record);
+    record.dialledFrom = sourceIp;
+    const connection = new TunnelledConnection(instance, record);
     connection.stream.attach(fd, false);
-    proxy.pool.open(route, connection.stream, authority, requestHeaders(record, workload));
+    instance.pool.open(route, connection.stream, authority, requestHeaders(record, workload));
   }
 }
 
 /** A pod that dials the proxy's own listener would have the proxy dial itself, and take that for the pod's next connection, for ever. */
-function leadsToUs(proxy: ProxyContext, { ip, port }: SocketAddress): boolean {
-  return ILLEGAL_PORTS.has(port) && proxy.dialler.isOwn(ip);
+function leadsToUs({ dialler }: ProxyInstance, { ip, port }: SocketAddress): boolean {
+  return ILLEGAL_PORTS.has(port) && dialler.isOwn(ip);
+}
+
+/** Undefined where the kernel chooses right by itself. */
+function dialSource(
+  { serves }: ProxyInstance,
+  workload: Workload,
+  source: SocketAddress,
+  target: SocketAddress,
+): string | undefined {
+  return serves.dialsAsSource ? addressTowards(workload, source, target.ip) : undefined;
 }
 
 /** Facts section 1.2, in the order of the wire. */
@@ -132,14 +171,14 @@ function requestHeaders(record: ConnectionRecord, workload: Workload): HeaderFie
 class TunnelledConnection implements StreamObserver, LiveConnection {
   readonly authorized = undefined;
   readonly stream: TunnelStream;
-  readonly #proxy: ProxyContext;
+  readonly #instance: ProxyInstance;
   readonly #record: ConnectionRecord;
 
-  constructor(proxy: ProxyContext, record: ConnectionRecord) {
-    this.#proxy = proxy;
+  constructor(instance: ProxyInstance, record: ConnectionRecord) {
+    this.#instance = instance;
     this.#record = record;
-    this.stream = new TunnelStream(proxy.reactor, proxy.memory, this);
-    proxy.live.add(this);
+    this.stream = new TunnelStream(instance.proxy.reactor, instance.proxy.memory, this);
+    instance.took(this);
   }
 
   abort(failure: string): void {
@@ -163,8 +202,8 @@ class TunnelledConnection implements StreamObserver, LiveConnection {
   }
 
   onStreamClosed(stream: TunnelStream, failure: string | undefined): void {
-    this.#proxy.live.delete(this);
-    this.#proxy.log.end(this.#record, {
+    this.#instance.lost(this);
+    this.#instance.proxy.log.end(this.#record, {
       sentBytes: stream.bytesToTunnel,
       receivedBytes: stream.bytesFromTunnel,
       failure,

@@ -5,33 +5,42 @@ import { libc, resetOnClose } from '../system/index.ts';
 import type { Authorized } from './authorize.ts';
 import type { ConnectionRecord } from './connection-log.ts';
 import type { LiveConnection, ProxyContext } from './proxy-context.ts';
+import type { ProxyInstance } from './proxy-instance.ts';
+
+/** What {@link relay} joins an accepted connection with. */
+export interface RelayPlan {
+  readonly target: SocketAddress;
+  /** The address to dial from; undefined: the kernel's choice. */
+  readonly sourceIp: string | undefined;
+  /** Outbound, inbound, or both for a connection between two pods of this proxy. */
+  readonly records: readonly ConnectionRecord[];
+  readonly authorized: Authorized | undefined;
+  /** Where it came in. */
+  readonly from: ProxyInstance;
+  /** Where it is dialled: another instance where one pod's connection is handed over to another's. */
+  readonly to: ProxyInstance;
+}
 
 /**
- * Joins an accepted connection with one dialled from the client's own address, and closes its records when it ends.
+ * Joins an accepted connection with one dialled to its target, and closes its records when it ends.
  *
  * @param fd - the accepted descriptor, taken over
- * @param records - outbound, inbound, or both for a connection between two pods of this node
  */
-export function relay(
-  proxy: ProxyContext,
-  fd: number,
-  target: SocketAddress,
-  records: readonly ConnectionRecord[],
-  authorized: Authorized | undefined,
-): void {
-  const sourceIp = records[0]!.source.ip;
+export function relay(fd: number, plan: RelayPlan): void {
+  const { target, sourceIp, records, to } = plan;
+  const { proxy } = to;
   for (const record of records) {
     record.dialled = target;
     record.dialledFrom = sourceIp;
   }
   let upstreamFd: number;
   try {
-    upstreamFd = proxy.dialler.dial(target, sourceIp);
+    upstreamFd = to.dialler.dial(target, sourceIp);
   } catch (error) {
     return refuse(proxy, fd, records, `connect: ${messageOf(error)}`);
   }
   try {
-    new RelayedConnection(proxy, fd, upstreamFd, records, authorized);
+    new RelayedConnection(fd, upstreamFd, plan);
   } catch (error) {
     // The relay has closed both descriptors.
     endUnserved(proxy, records, messageOf(error));
@@ -40,24 +49,17 @@ export function relay(
 
 class RelayedConnection implements RelayObserver, LiveConnection {
   readonly authorized: Authorized | undefined;
-  readonly #proxy: ProxyContext;
-  readonly #records: readonly ConnectionRecord[];
+  readonly #plan: RelayPlan;
   readonly #relay: TcpRelay;
   #failure: string | undefined;
 
-  constructor(
-    proxy: ProxyContext,
-    downstreamFd: number,
-    upstreamFd: number,
-    records: readonly ConnectionRecord[],
-    authorized: Authorized | undefined,
-  ) {
-    this.authorized = authorized;
-    this.#proxy = proxy;
-    this.#records = records;
-    const { reactor, memory, pipes } = proxy;
+  constructor(downstreamFd: number, upstreamFd: number, plan: RelayPlan) {
+    this.authorized = plan.authorized;
+    this.#plan = plan;
+    const { reactor, memory, pipes } = plan.to.proxy;
     this.#relay = new TcpRelay({ reactor, memory, pipes, downstreamFd, upstreamFd, observer: this });
-    proxy.live.add(this);
+    plan.from.took(this);
+    if (plan.to !== plan.from) plan.to.took(this);
   }
 
   abort(failure: string): void {
@@ -66,8 +68,10 @@ class RelayedConnection implements RelayObserver, LiveConnection {
   }
 
   onRelayClosed(relay: TcpRelay, failure: string | undefined): void {
-    this.#proxy.live.delete(this);
-    for (const record of this.#records) endRelayed(this.#proxy, record, relay, this.#failure ?? failure);
+    const { from, to, records } = this.#plan;
+    from.lost(this);
+    if (to !== from) to.lost(this);
+    for (const record of records) endRelayed(to.proxy, record, relay, this.#failure ?? failure);
   }
 }
 

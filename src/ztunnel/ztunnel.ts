@@ -4,84 +4,67 @@ import {
   type FileSource,
   type MeshSnapshot,
   MeshState,
+  type Workload,
   workloadIdentity,
 } from '../discovery/index.ts';
 import { ReactorThread } from '../engine/index.ts';
-import { AmbientError, messageOf } from '../errors/index.ts';
+import { messageOf } from '../errors/index.ts';
 import {
-  type AuthorityMaterial,
   CertificateAuthority,
   type CertificateStore,
   createCertificateStore,
   type SpiffeId,
   type WorkloadCertificate,
 } from '../identity/index.ts';
-import { type NetworkNamespace, namespacePath } from '../netns/index.ts';
+import { canonicalIp } from '../ip/index.ts';
+import { openNetlink } from '../netlink/index.ts';
+import { listAddresses } from '../netlink/route/index.ts';
+import { namespacePath, openNamespace } from '../netns/index.ts';
 import { PolicySet } from '../rbac/index.ts';
-import type { AccessLogFormat } from '../telemetry/index.ts';
 import { checkZtunnelOptions } from './check-options.ts';
 import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
+import { type PodOptions, PodService, type RemovePodOptions, type ServedPod } from './pod-service.ts';
+import { PodsFile } from './pods-file.ts';
+import type { WorkloadName } from './served-workloads.ts';
+import { ZtunnelError } from './ztunnel-error.ts';
+import type { ZtunnelOptions } from './ztunnel-options.ts';
 
-/** A node proxy, as {@link startZtunnel} makes it. */
-export interface ZtunnelOptions {
-  /** Where the proxy listens and dials: a name under /run/netns, or an open namespace that has one. */
-  readonly namespace: string | NetworkNamespace;
-  readonly nodeName: string;
-  readonly trustDomain: string;
-  /** The YAML file of workloads, services and policies (facts section 4.10); followed while the proxy runs. */
-  readonly discovery: { readonly path: string };
-  /** Issues the certificates of this node's workloads: usually an intermediate of the mesh's root. PEM. */
-  readonly authority: Pick<AuthorityMaterial, 'chainPem' | 'keyPem' | 'rootsPem'>;
-  /** Default "". */
-  readonly network?: string;
-  /** Default `Kubernetes`. */
-  readonly clusterId?: string;
-  /** SO_MARK of every socket, for in-pod redirection. Default: none, as node mode wants it. */
-  readonly packetMark?: number | undefined;
-  /** Keep the client's address towards applications (IP_TRANSPARENT). Default true. */
-  readonly originalSource?: boolean;
-  /** Data-plane threads; several share each port. Default 1, at most 64. */
-  readonly threads?: number;
-  /** Lifetime asked for a certificate. Default 24 h. */
-  readonly certificateTtlMs?: number;
-  /** Default `stdout`. A path is appended to. */
-  readonly accessLog?: 'stdout' | { readonly path: string };
-  readonly accessLogFormat?: AccessLogFormat;
-  /** One JSON object per connection, with the decision, the policy's reason and the tunnel. Off by default. */
-  readonly decisionLogPath?: string | undefined;
-  /** Streams that one tunnel carries before another is dialled. Default 100. */
-  readonly maxStreamsPerTunnel?: number;
-  /** How long a tunnel without streams is kept. Default 300,000. */
-  readonly tunnelIdleMs?: number;
-  /** Facts section 1.7 has the defaults. */
-  readonly http2?: Partial<DataPlaneOptions['http2']>;
-  /** Tell clients about the workload they reached. Default true. */
-  readonly responseBaggage?: boolean;
-  /** How long {@link Ztunnel.drain} lets connections go on. Default 5,000. */
-  readonly drainDeadlineMs?: number;
-  /** Bounds the start: listeners up and certificates issued. Default 30,000. */
-  readonly startTimeoutMs?: number;
-  /** What an operator should know and nothing else says: refused files, failed certificates. Default: dropped. */
-  readonly onWarning?: (message: string) => void;
-  /** Ends the start, and has no effect after it: {@link Ztunnel.close} has. */
-  readonly signal?: AbortSignal | undefined;
-}
+/** Facts section 8.6: PACKET_MARK of a shared proxy, by which in-pod redirection knows its packets. */
+const INPOD_PACKET_MARK = 0x539;
+const DEFAULT_MAX_PODS = 1000;
 
 /** A running node proxy. */
 export interface Ztunnel extends AsyncDisposable {
   /** Summed over the threads. @throws {ZtunnelError} `ERR_ZTUNNEL_CLOSED` */
   stats(): Promise<DataPlaneStats>;
+  /** The same thread by thread. @throws as {@link stats} */
+  threadStats(): Promise<DataPlaneStats[]>;
+  /**
+   * Serves a pod from inside its network namespace: every thread listens there, and what the pod's connections need is dialled there.
+   * For `shared` mode; redirection in the pod is somebody else's (`podMode()`). Resolves once it is served.
+   *
+   * @throws {InvalidInputError} `ERR_ZTUNNEL_POD_INVALID` with `field`; {@link ZtunnelError} `ERR_ZTUNNEL_POD_EXISTS` (the pod, or
+   *   its namespace under another uid), `ERR_ZTUNNEL_POD_LIMIT`, `ERR_ZTUNNEL_POD_NETNS`, `ERR_ZTUNNEL_POD_UNKNOWN` (no workload of
+   *   this node has that name, namespace and service account, not even after `podRegistryWaitMs`), `ERR_ZTUNNEL_POD_FAILED` (a
+   *   listener cannot be had), `ERR_ZTUNNEL_MODE`, `ERR_ZTUNNEL_CLOSED`; `signal.reason`. The pod is not served then, other pods are
+   */
+  addPod(pod: PodOptions, options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
+  /**
+   * Serves a pod no more: its listeners are closed at once, its open connections go on until they end or the deadline, then it resolves.
+   * The uid may be added again meanwhile.
+   *
+   * @returns false if there was no such pod
+   * @throws {InvalidInputError} `ERR_ZTUNNEL_POD_INVALID` with `field`; {@link ZtunnelError} `ERR_ZTUNNEL_MODE`, `ERR_ZTUNNEL_CLOSED`
+   */
+  removePod(uid: string, options?: RemovePodOptions): Promise<boolean>;
+  /** Who is served in `shared` and `dedicated` mode, in the order in which they came. */
+  readonly pods: readonly ServedPod[];
   /** Listens no more, lets open connections end until the deadline or an abort, cuts the rest, and closes. Of several calls each can cut. */
   drain(options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
   /** Cuts everything and ends the threads. A second call waits for the first. */
   close(): Promise<void>;
   /** Resolves when it is over; rejects when a thread died by itself. */
   readonly closed: Promise<void>;
-}
-
-/** A failure of the node proxy as a whole. `code` is `ERR_ZTUNNEL_…`. */
-export class ZtunnelError extends AmbientError {
-  override readonly name = 'ZtunnelError';
 }
 
 type Thread = ReactorThread<ToDataPlane, FromDataPlane>;
@@ -115,6 +98,10 @@ class NodeProxy implements Ztunnel {
   readonly #statsWaiters = new Map<number, PromiseWithResolvers<DataPlaneStats>>();
   readonly #startup = Promise.withResolvers<void>();
   readonly #over = Promise.withResolvers<void>();
+  readonly #pods: PodService;
+  #podsFile: PodsFile | undefined;
+  /** The pod of a dedicated proxy. */
+  #own: WorkloadName | undefined;
   #source: FileSource | undefined;
   #listening = 0;
   readonly #allDrained = Promise.withResolvers<void>();
@@ -133,6 +120,15 @@ class NodeProxy implements Ztunnel {
     this.#store = createCertificateStore({
       issue: (identity, signal) =>
         authority.issue({ identity, signal, ...(certificateTtlMs === undefined ? {} : { ttlMs: certificateTtlMs }) }),
+    });
+    this.#own = options.workload;
+    this.#pods = new PodService({
+      nodeName: options.nodeName,
+      broadcast: (message) => this.#broadcast(message),
+      threads: options.threads ?? 1,
+      maxPods: options.maxPods ?? DEFAULT_MAX_PODS,
+      drainDeadlineMs: options.podDrainDeadlineMs ?? 5000,
+      registryWaitMs: options.podRegistryWaitMs ?? 5000,
     });
     this.#store.onRotate(({ identity, certificate }) => this.#sendCertificate(identity, certificate));
     this.#over.promise.catch(() => {});
@@ -161,6 +157,7 @@ class NodeProxy implements Ztunnel {
         onError: (error) => this.#warn(`discovery: ${error.message}`),
       });
       await Promise.all([this.#startup.promise, this.#activation]);
+      await this.#startPods(start.signal);
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
@@ -168,8 +165,12 @@ class NodeProxy implements Ztunnel {
   }
 
   async stats(): Promise<DataPlaneStats> {
+    return (await this.threadStats()).reduce(add);
+  }
+
+  async threadStats(): Promise<DataPlaneStats[]> {
     if (this.#closing !== undefined) throw closedError();
-    const parts = await Promise.all(
+    return Promise.all(
       this.#threads.map((thread) => {
         const id = ++this.#statsId;
         const waiter = Promise.withResolvers<DataPlaneStats>();
@@ -178,7 +179,20 @@ class NodeProxy implements Ztunnel {
         return waiter.promise;
       }),
     );
-    return parts.reduce(add);
+  }
+
+  get pods(): readonly ServedPod[] {
+    return this.#pods.list;
+  }
+
+  async addPod(pod: PodOptions, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    this.#checkShared('addPod');
+    await this.#pods.add(pod, signal);
+  }
+
+  async removePod(uid: string, options: RemovePodOptions = {}): Promise<boolean> {
+    this.#checkShared('removePod');
+    return this.#pods.remove(uid, options);
   }
 
   async drain({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
@@ -187,6 +201,7 @@ class NodeProxy implements Ztunnel {
     if (this.#closing !== undefined || signal?.aborted) return this.close();
     const timer = setTimeout(cut, this.#options.drainDeadlineMs ?? 5000);
     signal?.addEventListener('abort', cut, { once: true });
+    await this.#podsFile?.close();
     this.#broadcast({ type: 'drain' });
     await end.promise;
     clearTimeout(timer);
@@ -204,19 +219,39 @@ class NodeProxy implements Ztunnel {
   }
 
   async #close(): Promise<void> {
+    await this.#podsFile?.close();
     await this.#source?.close();
     this.#certificates.clear();
     await this.#store.close();
     this.#broadcast({ type: 'stop' });
     await Promise.all(this.#threads.map((thread) => thread.exited));
+    this.#pods.close();
     this.#allDrained.resolve();
     for (const fd of this.#openFiles.splice(0)) closeSync(fd);
     this.#over.resolve();
   }
 
+  async #startPods(signal: AbortSignal): Promise<void> {
+    const { mode, podsFile, nodeName } = this.#options;
+    if (mode === 'dedicated') {
+      const namespacePath = this.#namespacePath();
+      if (this.#own === undefined) throw startFailure(`no workload of ${nodeName} has an address of ${namespacePath}`);
+      await this.#pods.addOwn({ uid: 'dedicated', netns: namespacePath, ...this.#own }, signal);
+    }
+    if (podsFile === undefined) return;
+    this.#podsFile = new PodsFile({
+      path: podsFile.path,
+      pods: this,
+      maxPods: this.#options.maxPods ?? DEFAULT_MAX_PODS,
+      onWarning: (message) => this.#warn(message),
+    });
+    await this.#podsFile.start(signal);
+  }
+
   #startThreads(): void {
-    const { threads = 1 } = this.#options;
-    const options = this.#dataPlaneOptions(threads > 1);
+    const { threads = 1, mode } = this.#options;
+    // A shared proxy that comes listens beside the one that goes.
+    const options = this.#dataPlaneOptions(threads > 1 || mode === 'shared');
     for (let index = 0; index < threads; index++) {
       const thread: Thread = new ReactorThread(
         workerEntry(),
@@ -228,18 +263,19 @@ class NodeProxy implements Ztunnel {
   }
 
   #dataPlaneOptions(reusePort: boolean): DataPlaneOptions {
-    const { namespace, accessLog = 'stdout', decisionLogPath, http2 } = this.#options;
-    const name = typeof namespace === 'string' ? namespace : namespace.name;
-    if (name === undefined) throw startFailure('the namespace has no name under /run/netns');
+    const { mode = 'node', accessLog = 'stdout', decisionLogPath, http2 } = this.#options;
+    const isShared = mode === 'shared';
     return {
-      namespacePath: namespacePath(name),
+      namespacePath: this.#namespacePath(),
+      serves: mode === 'node' ? 'node' : 'pods',
       nodeName: this.#options.nodeName,
       network: this.#options.network ?? '',
       clusterId: this.#options.clusterId ?? 'Kubernetes',
       trustDomain: this.#options.trustDomain,
       reusePort,
-      packetMark: this.#options.packetMark,
+      packetMark: this.#options.packetMark ?? (isShared ? INPOD_PACKET_MARK : undefined),
       originalSource: this.#options.originalSource ?? true,
+      ipv6: this.#options.ipv6 ?? isShared,
       outboundPort: 15001,
       inboundPlaintextPort: 15006,
       inboundHbonePort: 15008,
@@ -257,6 +293,12 @@ class NodeProxy implements Ztunnel {
     };
   }
 
+  #namespacePath(): string {
+    const { namespace } = this.#options;
+    if (typeof namespace === 'string') return namespace.startsWith('/') ? namespace : namespacePath(namespace);
+    return `/proc/self/fd/${namespace.fd}`;
+  }
+
   #openAppend(path: string): number {
     const fd = openSync(path, 'a', 0o600);
     this.#openFiles.push(fd);
@@ -267,6 +309,7 @@ class NodeProxy implements Ztunnel {
   #accept(snapshot: MeshSnapshot): void {
     const state = new MeshState(snapshot);
     new PolicySet().replace(snapshot.policies);
+    if (this.#options.mode === 'dedicated') this.#own ??= this.#workloadOfNamespace(snapshot);
     const generation = ++this.#activations;
     this.#activation = this.#activate(state, snapshot, generation);
     this.#activation.catch((error) => this.#warn(`discovery: ${messageOf(error)}`));
@@ -277,7 +320,7 @@ class NodeProxy implements Ztunnel {
     const wanted = new Set<SpiffeId>();
     for (const { uid } of snapshot.workloads) {
       const workload = state.workload(uid);
-      if (workload === undefined || workload.node !== this.#options.nodeName || workload.protocol !== 'HBONE') continue;
+      if (workload === undefined || !this.#mayServe(workload) || workload.protocol !== 'HBONE') continue;
       const identity = workloadIdentity(workload);
       if (identity !== undefined) wanted.add(identity);
     }
@@ -288,12 +331,30 @@ class NodeProxy implements Ztunnel {
     // A later file has overtaken this one while its certificates were made.
     if (generation !== this.#activations || this.#closing !== undefined) return;
     this.#broadcast({ type: 'state', snapshot });
+    this.#pods.onState(state);
     for (const identity of this.#certificates.keys()) {
       if (wanted.has(identity)) continue;
       this.#certificates.delete(identity);
       this.#store.forget(identity);
       this.#broadcast({ type: 'forget', identity });
     }
+  }
+
+  /** Facts section 5: certificates are there before a pod is. */
+  #mayServe({ node, name, namespace, serviceAccount }: Workload): boolean {
+    const { nodeName, mode } = this.#options;
+    if (node !== nodeName) return false;
+    if (mode !== 'dedicated') return true;
+    const own = this.#own;
+    return name === own?.name && namespace === own.namespace && serviceAccount === own.serviceAccount;
+  }
+
+  #workloadOfNamespace({ workloads }: MeshSnapshot): WorkloadName | undefined {
+    using namespace = openNamespace(this.#namespacePath());
+    using route = openNetlink({ family: 'route', namespace });
+    const addresses = new Set(listAddresses(route).map(({ ip }) => canonicalIp(ip)));
+    const { nodeName } = this.#options;
+    return workloads.find(({ node, workloadIps }) => node === nodeName && workloadIps.some((ip) => addresses.has(ip)));
   }
 
   /** Waits for the first certificate; onRotate hands it, and those after it, to the data plane. */
@@ -328,6 +389,9 @@ class NodeProxy implements Ztunnel {
       case 'drained':
         if (++this.#drained === this.#threads.length) this.#allDrained.resolve();
         return;
+      case 'pod-served':
+      case 'pod-gone':
+        return this.#pods.receive(message);
       case 'warning':
         return this.#warn(message.message);
     }
@@ -337,11 +401,19 @@ class NodeProxy implements Ztunnel {
     for (const waiter of this.#statsWaiters.values()) waiter.reject(closedError());
     this.#statsWaiters.clear();
     if (this.#closing !== undefined && error === undefined) return;
+    this.#pods.close();
     const failure = startFailure(error?.message ?? 'a data-plane thread ended by itself', error);
     this.#startup.reject(failure);
     this.#over.reject(failure);
     // One thread less has nobody to say that it is drained.
     this.#allDrained.resolve();
+  }
+
+  #checkShared(op: string): void {
+    const { mode = 'node' } = this.#options;
+    if (mode === 'shared') return;
+    const message = `pods come and go in shared mode only, and this proxy is in ${mode} mode`;
+    throw new ZtunnelError({ code: 'ERR_ZTUNNEL_MODE', op: `ztunnel.${op}`, message });
   }
 
   #warn(message: string): void {
