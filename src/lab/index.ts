@@ -35,7 +35,7 @@ export {
   vethName,
 } from './description.ts';
 export { LabError } from './errors.ts';
-export { type CreateLabOptions, createLab, type Lab, labPlan } from './lab.ts';
+export { type CreateLabOptions, createLab, type Lab, type LabMode, labPlan } from './lab.ts';
 export { type ImaginedPacket, lookupRoute, type RouteDecision } from './lookup-route.ts';
 export { PacketCapture, type PacketCaptureOptions, type TcpSegment } from './packet-capture.ts';
 export { remainingNamespaces, removeLab } from './remove-lab.ts';

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { createNamespace, deleteNamespace, NetnsError, type NetworkNamespace } from '../netns/index.ts';
-import { apply, nodeMode, type Redirection, type RedirectionPlan } from '../redirection/index.ts';
+import { apply, hostProbes, nodeMode, podMode, type Redirection, type RedirectionPlan } from '../redirection/index.ts';
 import { checkDescription } from './check-description.ts';
 import { installClusterNetwork } from './cluster-network.ts';
 import { type LabDescription, type LabNode, labNames, namespaceName, vethName } from './description.ts';
@@ -15,11 +15,19 @@ export interface CreateLabOptions {
   readonly onProgress?: ((step: string) => void) | undefined;
   /** Whether enrolled pods' traffic is handed to the proxies. Default true; without it this is a cluster without a mesh. */
   readonly redirect?: boolean;
+  /**
+   * Where traffic is redirected. `node`, the default: on each node, to a proxy in a namespace of its own. `pod`: in each enrolled pod,
+   * to a proxy that listens there; the node lets its own probes come past it.
+   */
+  readonly mode?: LabMode;
 }
+
+/** Where a lab redirects. */
+export type LabMode = 'node' | 'pod';
 
 /**
  * Builds the namespaces of a description with everything in them: cables, addresses, routes, the ClusterIPs, and on each node the
- * redirection to its proxy. Proxies and the pods' programs are the caller's. Gives other work a turn between steps.
+ * redirection to its proxy, or in each pod. Proxies and the pods' programs are the caller's. Gives other work a turn between steps.
  *
  * @returns owned by the caller, who closes it: that removes everything
  * @throws {InvalidInputError} `ERR_LAB_INVALID`, with `field`; nothing was made
@@ -27,7 +35,7 @@ export interface CreateLabOptions {
  */
 export async function createLab(description: LabDescription, options: CreateLabOptions = {}): Promise<Lab> {
   checkDescription(description);
-  const { signal, onProgress, redirect = true } = options;
+  const { signal, onProgress, redirect = true, mode = 'node' } = options;
   const lab = new Lab(description);
   const step = async (what: string, build: () => void) => {
     await setImmediate();
@@ -47,7 +55,9 @@ export async function createLab(description: LabDescription, options: CreateLabO
     for (const node of description.nodes) {
       await step(`${node.name}: cables to its pods`, () => wireNode(node, namespaceOf));
       await step(`${node.name}: ClusterIPs`, () => installClusterNetwork(description, namespaceOf(node.name)));
-      if (redirect) await step(`${node.name}: redirection to ${node.ztunnel.name}`, () => lab.redirect(node));
+      if (!redirect) continue;
+      if (mode === 'node') await step(`${node.name}: redirection to ${node.ztunnel.name}`, () => lab.redirect(node));
+      else await step(`${node.name}: redirection in its pods`, () => lab.redirectPods(node));
     }
     return lab;
   } catch (error) {
@@ -94,9 +104,14 @@ export class Lab implements AsyncDisposable {
     return node;
   }
 
-  /** What is in force on a node; nothing without `redirect`. */
-  redirection(node: string): Redirection | undefined {
-    return this.#redirections.get(node);
+  /** What is in force on a node, or in pod mode in a pod; nothing without `redirect`. */
+  redirection(name: string): Redirection | undefined {
+    return this.#redirections.get(name);
+  }
+
+  /** All that is in force, by the name of the node or pod. */
+  get redirections(): ReadonlyMap<string, Redirection> {
+    return this.#redirections;
   }
 
   /** Makes namespaces; those that were made before one failed are the lab's. For {@link createLab}. */
@@ -108,6 +123,16 @@ export class Lab implements AsyncDisposable {
   redirect(node: LabNode): void {
     const namespaces = { node: this.namespace(node.name), ztunnel: this.namespace(node.ztunnel.name) };
     this.#redirections.set(node.name, apply(labPlan(node), namespaces));
+  }
+
+  /** For {@link createLab}. */
+  redirectPods(node: LabNode): void {
+    const enrolled = node.pods.filter((pod) => pod.enrolled !== false);
+    const probes = hostProbes({ pods: enrolled.map(({ name, ip }) => ({ ip, comment: name })) });
+    this.#redirections.set(node.name, apply(probes, { host: this.namespace(node.name) }));
+    // Nobody answers for DNS.
+    const plan = podMode({ captureDns: false });
+    for (const { name } of enrolled) this.#redirections.set(name, apply(plan, { pod: this.namespace(name) }));
   }
 
   /** Lets go without removing: the namespaces stay as they are, {@link removeLab} takes them away. A second call does nothing. */
