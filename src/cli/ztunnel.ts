@@ -9,9 +9,16 @@ import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../
 const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environment variables
 
   PROXY_MODE               node: for all pods of a node, behind nodeMode() redirection (default);
-                           dedicated: for the one pod whose namespace it is given, behind in-pod redirection
-  AMBIENT_NETNS            namespace under /run/netns that redirection delivers to
-  PACKET_MARK              SO_MARK of every socket; none by default
+                           shared: for the pods of AMBIENT_PODS_PATH, from inside their namespaces, behind podMode() redirection;
+                           dedicated: for the one pod in whose namespace it lives, behind podMode() redirection
+  AMBIENT_NETNS            namespace under /run/netns, or a path, where it lives: that redirection delivers to in node mode,
+                           the pod's in dedicated mode; shared mode's default is the one it is started in
+  AMBIENT_PODS_PATH        shared mode: YAML of pods, followed while it runs:
+                           pods: [{uid, name, namespace, serviceAccount, netns: name under /run/netns or path}]
+  PROXY_WORKLOAD_INFO      dedicated mode: its pod as namespace/name/service-account; by default
+                           the workload of the node that has an address of the namespace
+  PACKET_MARK              SO_MARK of every socket; 1337 by default in shared mode, else none
+  IPV6_ENABLED             shared mode: false listens for IPv4 alone; true by default
   ENABLE_ORIG_SRC          false: applications see the proxy's address, not the client's; true by default
   NODE_NAME                this node, as the workloads name it
   LOCAL_XDS_PATH           YAML of workloads, services and policies; followed while it runs
@@ -26,6 +33,8 @@ SIGTERM and SIGINT drain, a second one cuts. Exit: 0 after a drain, 1 when it fa
 
 /** What `startZtunnel` takes. */
 const MOST_THREADS = 64;
+/** The namespace that this process was started in. */
+const OWN_NAMESPACE = '/proc/self/ns/net';
 
 /** `ambient ztunnel`. @returns the exit code */
 export async function ztunnelCommand(args: string[]): Promise<number> {
@@ -75,10 +84,7 @@ async function untilToldToStop(ztunnel: Ztunnel): Promise<void> {
 }
 
 function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
-  const mode = env.PROXY_MODE ?? 'node';
-  if (mode !== 'node' && mode !== 'dedicated') {
-    throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is not supported yet, only "node" and "dedicated" are`);
-  }
+  const mode = readMode(env);
   const config = readConfig(env, availableParallelism());
   if (config.workerThreads > MOST_THREADS) {
     throw badVariable('ZTUNNEL_WORKER_THREADS', `${config.workerThreads} threads are more than ${MOST_THREADS}`);
@@ -87,7 +93,11 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
   if (config.nodeName === '') throw badVariable('NODE_NAME', 'is not set');
   if (config.localXds === undefined || !('path' in config.localXds)) throw badVariable('LOCAL_XDS_PATH', 'is not set');
   return {
-    namespace: required(env, 'AMBIENT_NETNS'),
+    mode,
+    namespace: mode === 'shared' ? env.AMBIENT_NETNS || OWN_NAMESPACE : required(env, 'AMBIENT_NETNS'),
+    podsFile: mode === 'shared' ? { path: required(env, 'AMBIENT_PODS_PATH') } : undefined,
+    workload: mode === 'dedicated' ? readWorkload(env) : undefined,
+    ipv6: mode === 'shared' ? config.ipv6Enabled : undefined,
     nodeName: config.nodeName,
     trustDomain,
     discovery: { path: config.localXds.path },
@@ -111,6 +121,21 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
     drainDeadlineMs: config.drainDeadlineMs,
     onWarning: (message) => log('warn', message),
   };
+}
+
+function readMode(env: NodeJS.ProcessEnv): NonNullable<ZtunnelOptions['mode']> {
+  const mode = env.PROXY_MODE || 'node';
+  if (mode === 'node' || mode === 'shared' || mode === 'dedicated') return mode;
+  throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is none of node, shared, dedicated`);
+}
+
+/** Facts section 8.6: `ns/name/sa`. */
+function readWorkload(env: NodeJS.ProcessEnv): ZtunnelOptions['workload'] {
+  const text = env.PROXY_WORKLOAD_INFO;
+  if (!text) return undefined;
+  const [namespace, name, serviceAccount, ...more] = text.split('/');
+  if (namespace && name && serviceAccount && more.length === 0) return { namespace, name, serviceAccount };
+  throw badVariable('PROXY_WORKLOAD_INFO', `expected namespace/name/service-account, got ${JSON.stringify(text)}`);
 }
 
 /** Tried here, so that what is wrong with it is told as the variable's fault and not as a failed start. */

@@ -95,7 +95,7 @@ describe('ambient ztunnel: what it is told by arguments and variables', () => {
     ['AMBIENT_CA_DIR', 'a folder without an authority', 'empty'],
     ['AMBIENT_CA_DIR', 'a key of another authority', 'mixed'],
     ['TRUST_DOMAIN', 'no trust domain', 'Not A Domain'],
-    ['PROXY_MODE', 'a mode that there is not', 'shared'],
+    ['PROXY_MODE', 'a mode that there is not', 'sidecar'],
     ['LOG_FORMAT', 'a format that there is not', 'xml'],
     ['SECRET_TTL', 'no duration', 'soon'],
     ['ZTUNNEL_WORKER_THREADS', 'more than there can be', '65'],
