@@ -7,7 +7,7 @@ import type { Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CertificateAuthority } from '../../src/identity/index.ts';
-import { createLab, type Lab, twoNodes } from '../../src/lab/index.ts';
+import { createLab, type Lab, type LabMode, twoNodes } from '../../src/lab/index.ts';
 import type { NetworkNamespace } from '../../src/netns/index.ts';
 import { connect, listen } from '../../src/socket/index.ts';
 import { SystemError } from '../../src/system/index.ts';
@@ -144,6 +144,8 @@ export interface MeshOptions extends Registry {
   /** Proxies to start. Default both. */
   readonly proxies?: readonly NodeName[];
   readonly ztunnel?: Partial<ZtunnelOptions>;
+  /** Where the lab redirects. Default on the nodes. */
+  readonly mode?: LabMode;
 }
 
 export class Mesh implements AsyncDisposable {
@@ -166,7 +168,7 @@ export class Mesh implements AsyncDisposable {
   }
 
   static async start(options: MeshOptions): Promise<Mesh> {
-    const lab = await createLab(twoNodes(options.prefix));
+    const lab = await createLab(twoNodes(options.prefix), { mode: options.mode ?? 'node' });
     const folder = mkdtempSync(join(tmpdir(), options.prefix));
     const authority = await CertificateAuthority.create({ trustDomain: TRUST_DOMAIN });
     const mesh = new Mesh(options.prefix, lab, authority, folder);
