@@ -5,7 +5,10 @@ import type { Connection, PacketState } from './packet-state.ts';
 
 /** What connection tracking makes of the packet as it stands. */
 export function trackConnection(state: PacketState, packet: Packet, view: KernelView): Connection {
-  const settled = { destinationSettled: true, sourceSettled: true };
+  const { source, destination, sourcePort, destinationPort } = state;
+  const seen = { source, destination, sourcePort, destinationPort };
+  const unchanged = { destinationChanged: false, sourceChanged: false, seen };
+  const settled = { destinationSettled: true, sourceSettled: true, ...unchanged };
   if (state.isUntracked) {
     return { state: 'untracked', direction: 'original', mark: undefined, entry: undefined, ...settled };
   }
@@ -20,7 +23,7 @@ export function trackConnection(state: PacketState, packet: Packet, view: Kernel
     const mark = packet.connectionMark;
     return { state: 'established', direction: 'original', mark, entry: undefined, ...settled };
   }
-  const open = { destinationSettled: false, sourceSettled: false };
+  const open = { destinationSettled: false, sourceSettled: false, ...unchanged };
   return { state: 'new', direction: 'original', mark: 0, entry: undefined, ...open };
 }
 
@@ -67,4 +70,23 @@ export function translateByConnection(
     state.sourcePort = port;
   }
   return { ip, port };
+}
+
+// <linux/netfilter/nf_conntrack_common.h>
+const IPS_SRC_NAT = 1 << 4;
+const IPS_DST_NAT = 1 << 5;
+const IPS_SRC_NAT_DONE = 1 << 7;
+const IPS_DST_NAT_DONE = 1 << 8;
+
+/** `ct status`; undefined where the connection is not in the table and not new either. */
+export function connectionStatus(connection: Connection): number | undefined {
+  if (connection.entry !== undefined) return connection.entry.status;
+  if (connection.state !== 'new') return undefined;
+  const { sourceChanged, destinationChanged, sourceSettled, destinationSettled } = connection;
+  return (
+    (sourceChanged ? IPS_SRC_NAT : 0) |
+    (destinationChanged ? IPS_DST_NAT : 0) |
+    (sourceSettled ? IPS_SRC_NAT_DONE : 0) |
+    (destinationSettled ? IPS_DST_NAT_DONE : 0)
+  );
 }

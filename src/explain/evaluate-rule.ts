@@ -1,15 +1,35 @@
 import { formatIp, ipFromBytes } from '../ip/index.ts';
+import { NFT_REG_VERDICT } from '../netlink/nftables/constants.ts';
+import { NFT_BITWISE_LSHIFT } from '../netlink/nftables/expressions/bitwise.ts';
 import type { Expression, InstalledRule, Verdict } from '../netlink/nftables/index.ts';
+import type { Chances } from './chances.ts';
+import { type Foreign, readForeign } from './foreign-expression.ts';
 import * as n from './kernel-numbers.ts';
 import type { KernelView, ViewSet } from './kernel-view.ts';
 import { type Loading, load } from './load.ts';
+import { type Found, lookUpSet } from './look-up-set.ts';
 import { networkAddressTranslation } from './nat.ts';
 import type { PacketState } from './packet-state.ts';
-import { type Bytes, hexOf, hostNumber, isKnown, networkNumber, Registers, UNKNOWN } from './registers.ts';
+import {
+  type Bytes,
+  hostBytes,
+  hostNumber,
+  isKnown,
+  networkBytes,
+  networkNumber,
+  Registers,
+  UNKNOWN,
+  unknownBytes,
+} from './registers.ts';
+import { findListener } from './tproxy.ts';
+import { decodeMatch, xtName } from './xtables/match.ts';
+import { decodeTarget, notrack } from './xtables/target.ts';
 
 /** What a rule did to the packet or its connection. */
 export type Effect =
   | { readonly kind: 'mark' | 'connmark'; readonly before: number | undefined; readonly after: number | undefined }
+  /** The kernel threw dice, and this is what happens where they fell so; `probability` where it is known. */
+  | { readonly kind: 'chance'; readonly by: string; readonly taken: string; readonly probability?: number }
   | { readonly kind: 'zone'; readonly zone: number }
   | { readonly kind: 'untracked' | 'reject' }
   | { readonly kind: 'tproxy'; readonly ip: string | undefined; readonly port: number }
@@ -30,115 +50,339 @@ export type Outcome =
 
 type Answer = boolean | 'unknown';
 
-/** Expressions without a codec that neither decide nor change anything that matters here. */
-const HARMLESS = new Set(['log', 'last', 'objref', 'dup']);
 /** Those that decide nothing unless the rule matches. */
 const STATEMENTS = new Set(['meta', 'ct', 'nat', 'redirect', 'masquerade', 'tproxy', 'reject', 'immediate']);
+/** Values of a random number that are tried one by one; of more, only that there are two ways is said. */
+const MAX_TRIED_VALUES = 4096;
+
+/** A register with a number that the kernel makes up: from `offset` on, `modulus` of them. */
+interface RandomNumber {
+  readonly modulus: number;
+  readonly offset: number;
+  readonly by: string;
+  readonly bigEndian: boolean;
+}
+
+/** One rule being run. */
+interface Run {
+  readonly rule: InstalledRule;
+  readonly state: PacketState;
+  readonly view: KernelView;
+  readonly chances: Chances;
+  readonly registers: Registers;
+  /** Why a register holds something unknown. */
+  readonly reasons: Map<number, string>;
+  readonly random: Map<number, RandomNumber>;
+  readonly effects: Effect[];
+  /** The first condition that cannot be judged. */
+  doubt: string | undefined;
+  /** Whether the rule would do something if that condition held. */
+  matters: boolean;
+}
+
+/** Undefined: on to the next expression. */
+type Step =
+  | { readonly kind: 'no-match'; readonly note?: string }
+  | { readonly kind: 'verdict'; readonly verdict: Verdict };
+
+const NO_MATCH: Step = { kind: 'no-match' };
 
 /**
  * Runs a rule's expressions over the packet as the kernel does, changing `state` by what the rule does. Three-valued: a condition on
- * something unknown leaves a doubt, after which only a condition that is certainly not met helps; nothing is guessed.
+ * something unknown leaves a doubt, after which only a condition that is certainly not met helps; nothing is guessed. Where the kernel
+ * throws dice, `chances` says which way to go.
  */
-export function evaluateRule(rule: InstalledRule, state: PacketState, view: KernelView): Outcome {
-  const registers = new Registers();
+export function evaluateRule(rule: InstalledRule, state: PacketState, view: KernelView, chances: Chances): Outcome {
   const effects: Effect[] = [];
-  const reasons = new Map<number, string>();
-  const reasonOf = (register: number) => reasons.get(register) || 'a register';
-  let doubt: string | undefined;
-  let matters = false;
+  const run: Run = {
+    rule,
+    state,
+    view,
+    chances,
+    registers: new Registers(),
+    reasons: new Map(),
+    random: new Map(),
+    effects,
+    doubt: undefined,
+    matters: false,
+  };
   for (const expression of rule.expressions) {
-    if (doubt !== undefined && isStatement(expression)) {
-      matters ||= !isTrace(expression);
+    if (run.doubt !== undefined && isStatement(expression)) {
+      run.matters ||= !isTrace(expression);
       continue;
     }
-    if (isLoad(expression)) {
-      const loaded = load(expression, state, view);
-      if (loaded === 'break') return { kind: 'no-match', effects };
-      registers.load(expression.dreg, loaded.bytes);
-      reasons.set(expression.dreg, loaded.unknown ?? '');
-      continue;
-    }
-    switch (expression.type) {
-      case 'counter':
-        break;
-      case 'meta':
-      case 'ct':
-        write(expression, registers, state, effects);
-        break;
-      case 'bitwise': {
-        const { sreg, dreg, mask, xor } = expression;
-        const why = reasons.get(sreg);
-        // Shifts and operations on two registers have no mask.
-        if (mask.length === 0) registers.load(dreg, new Array<number>(16).fill(UNKNOWN));
-        else registers.load(dreg, masked(registers.read(sreg, mask.length), mask, xor));
-        reasons.set(dreg, mask.length === 0 ? 'a bitwise operation of this kind' : (why ?? 'a register'));
-        break;
-      }
-      case 'cmp': {
-        const answer = compare(
-          registers.read(expression.sreg, expression.value.length),
-          expression.op,
-          expression.value,
-        );
-        if (answer === false) return { kind: 'no-match', effects };
-        if (answer === 'unknown') doubt ??= reasonOf(expression.sreg);
-        break;
-      }
-      case 'lookup': {
-        const set = setOf(expression, rule, view);
-        const answer = lookUp(expression, set, registers);
-        // A verdict map decides by itself, without a statement behind it.
-        if (answer === 'unknown') matters ||= set === undefined || set.kind === 'other';
-        if (answer === false) return { kind: 'no-match', effects };
-        if (answer === 'unknown') doubt ??= reasons.get(expression.sreg) || `the set ${expression.set}`;
-        break;
-      }
-      case 'immediate':
-        if ('verdict' in expression) return { kind: 'matched', effects, verdict: expression.verdict };
-        registers.load(expression.dreg, [...expression.value]);
-        break;
-      case 'socket':
-        registers.load(expression.dreg, new Array<number>(4).fill(UNKNOWN));
-        reasons.set(expression.dreg, 'the socket it belongs to');
-        break;
-      case 'tproxy': {
-        const found = tproxy(expression, registers, state, view);
-        if (found === undefined) return { kind: 'no-match', effects, note: 'no socket listens there' };
-        if ('doubt' in found) {
-          doubt = found.doubt;
-          matters = true;
-        } else {
-          state.tproxy = found;
-          effects.push({ kind: 'tproxy', ...found });
-        }
-        break;
-      }
-      case 'nat':
-      case 'redirect':
-      case 'masquerade': {
-        const effect = networkAddressTranslation(expression, registers, state, view);
-        if (typeof effect === 'string') return { kind: 'unknown', reason: effect, matters: true };
-        effects.push(effect);
-        return { kind: 'matched', effects, verdict: { kind: 'accept' } };
-      }
-      case 'reject':
-        effects.push({ kind: 'reject' });
-        return { kind: 'matched', effects, verdict: { kind: 'drop' } };
-      case 'opaque':
-        if (expression.name === 'notrack') {
-          if (state.connection === undefined) state.isUntracked = true;
-          effects.push({ kind: 'untracked' });
-        } else if (!HARMLESS.has(expression.name)) {
-          doubt ??= `the expression ${JSON.stringify(expression.name)}`;
-          // It may be the statement itself.
-          matters = true;
-          registers.forget();
-        }
-        break;
-    }
+    const step = evaluate(expression, run);
+    if (step === undefined) continue;
+    if (step.kind === 'no-match') return { ...step, effects };
+    if (run.doubt === undefined) return { kind: 'matched', effects, verdict: step.verdict };
   }
-  if (doubt !== undefined) return { kind: 'unknown', reason: doubt, matters };
+  if (run.doubt !== undefined) return { kind: 'unknown', reason: run.doubt, matters: run.matters };
   return { kind: 'matched', effects, verdict: { kind: 'continue' } };
+}
+
+function evaluate(expression: Expression, run: Run): Step | undefined {
+  const { registers, reasons, random, effects, state, view } = run;
+  if (isLoad(expression)) {
+    const { dreg } = expression;
+    random.delete(dreg);
+    if (expression.type === 'meta' && expression.key === n.NFT_META_PRANDOM) {
+      registers.load(dreg, unknownBytes(4));
+      random.set(dreg, { modulus: 2 ** 32, offset: 0, by: 'meta random', bigEndian: false });
+      return undefined;
+    }
+    const loaded = load(expression, state, view);
+    if (loaded === 'break') return NO_MATCH;
+    registers.load(dreg, loaded.bytes);
+    reasons.set(dreg, loaded.unknown ?? '');
+    return undefined;
+  }
+  switch (expression.type) {
+    case 'meta':
+    case 'ct':
+      write(expression, registers, state, effects);
+      return undefined;
+    case 'bitwise':
+      bitwise(expression, run);
+      return undefined;
+    case 'cmp': {
+      const number = random.get(expression.sreg);
+      const holds = (bytes: Bytes) => compare(bytes, expression.op, expression.value);
+      if (number !== undefined) return byChance(number, run, holds);
+      return condition(holds(registers.read(expression.sreg, expression.value.length)), expression.sreg, run);
+    }
+    case 'lookup':
+      return lookUp(expression, run);
+    case 'immediate':
+      if ('verdict' in expression) return { kind: 'verdict', verdict: expression.verdict };
+      registers.load(expression.dreg, [...expression.value]);
+      reasons.delete(expression.dreg);
+      return undefined;
+    case 'socket':
+      registers.load(expression.dreg, unknownBytes(4));
+      reasons.set(expression.dreg, 'the socket it belongs to');
+      return undefined;
+    case 'tproxy': {
+      const found = tproxy(expression, registers, state, view);
+      if (found === undefined) return { kind: 'no-match', note: 'no socket listens there' };
+      if ('doubt' in found) {
+        run.doubt = found.doubt;
+        run.matters = true;
+        return undefined;
+      }
+      state.tproxy = found;
+      effects.push({ kind: 'tproxy', ...found });
+      return undefined;
+    }
+    case 'nat':
+    case 'redirect':
+    case 'masquerade':
+      return translated(networkAddressTranslation(expression, registers, state, view), run);
+    case 'reject':
+      effects.push({ kind: 'reject' });
+      return { kind: 'verdict', verdict: { kind: 'drop' } };
+    case 'opaque':
+      return foreign(readForeign(expression), run);
+    default:
+      return undefined;
+  }
+}
+
+function foreign(expression: Foreign, run: Run): Step | undefined {
+  const { registers, reasons, random, state, view, chances, effects } = run;
+  switch (expression.type) {
+    case 'harmless':
+      return undefined;
+    case 'notrack':
+      if (run.doubt !== undefined) run.matters = true;
+      else notrack(state, effects);
+      return undefined;
+    case 'range': {
+      const { sreg, from, to, invert } = expression;
+      const bytes = registers.read(sreg, from.length);
+      const within = (value: Bytes): Answer =>
+        isKnown(value)
+          ? (Buffer.compare(Buffer.from(value), from) >= 0 && Buffer.compare(Buffer.from(value), to) <= 0) !== invert
+          : 'unknown';
+      const number = random.get(sreg);
+      return number === undefined ? condition(within(bytes), sreg, run) : byChance(number, run, within);
+    }
+    case 'number': {
+      const { dreg, modulus, offset, by } = expression;
+      registers.load(dreg, unknownBytes(4));
+      reasons.set(dreg, by);
+      random.set(dreg, { modulus, offset, by, bigEndian: false });
+      return undefined;
+    }
+    case 'byteorder': {
+      const { sreg, dreg, bytes, size } = expression;
+      const number = random.get(sreg);
+      const value = registers.read(sreg, bytes);
+      const turned: number[] = [];
+      for (let at = 0; at < bytes; at += size) turned.push(...value.slice(at, at + size).reverse());
+      registers.load(dreg, turned);
+      reasons.set(dreg, reasons.get(sreg) ?? '');
+      if (number !== undefined) random.set(dreg, { ...number, bigEndian: !number.bigEndian });
+      return undefined;
+    }
+    case 'match': {
+      const match = decodeMatch(expression, state.family);
+      if (match === undefined) return doubted(`the match ${xtName(expression)}`, run);
+      const answer = match.holds(state, view);
+      if (answer === true) return undefined;
+      if (answer === false) return NO_MATCH;
+      if ('doubt' in answer) return doubted(answer.doubt, run, false);
+      // Nobody asks the dice about a rule that is in doubt anyway.
+      if (run.doubt !== undefined) return undefined;
+      const isTaken = chances.choose(2) === 0;
+      const probability = isTaken ? answer.probability : 1 - answer.probability;
+      effects.push({ kind: 'chance', by: answer.by, taken: isTaken ? 'yes' : 'no', probability });
+      return isTaken ? undefined : NO_MATCH;
+    }
+    case 'target': {
+      const target = decodeTarget(expression, state.family);
+      if (run.doubt !== undefined) {
+        run.matters ||= target?.isHarmless !== true;
+        return undefined;
+      }
+      if (target === undefined) {
+        run.matters = true;
+        return doubted(`the target ${xtName(expression)}`, run);
+      }
+      const answer = target.apply(state, view, effects);
+      if (typeof answer !== 'string') return answer === undefined ? undefined : { kind: 'verdict', verdict: answer };
+      run.matters = true;
+      return doubted(answer, run, true);
+    }
+    case 'unknown':
+      return doubted(expression.why, run, !expression.isCondition);
+  }
+}
+
+/** After something that cannot be judged: it may have been the statement itself, and written any register. */
+function doubted(reason: string, run: Run, anything = true): undefined {
+  run.doubt ??= reason;
+  if (!anything) return undefined;
+  run.matters = true;
+  run.registers.forget();
+  run.random.clear();
+  return undefined;
+}
+
+function condition(answer: Answer, register: number, run: Run): Step | undefined {
+  if (answer === false) return NO_MATCH;
+  if (answer === 'unknown') run.doubt ??= run.reasons.get(register) || 'a register';
+  return undefined;
+}
+
+/** A condition on a random number: one way where it holds, one where it does not, if there are both. */
+function byChance(number: RandomNumber, run: Run, holds: (bytes: Bytes) => Answer): Step | undefined {
+  if (run.doubt !== undefined) return undefined;
+  const { by, modulus } = number;
+  let holding: number | undefined;
+  if (modulus <= MAX_TRIED_VALUES) {
+    holding = 0;
+    for (let value = 0; value < modulus; value++) if (holds(valueBytes(number, value)) === true) holding++;
+    if (holding === 0) return NO_MATCH;
+    if (holding === modulus) return undefined;
+  }
+  const isTaken = run.chances.choose(2) === 0;
+  const share = holding === undefined ? undefined : (isTaken ? holding : modulus - holding) / modulus;
+  run.effects.push({
+    kind: 'chance',
+    by,
+    taken: isTaken ? 'yes' : 'no',
+    ...(share === undefined ? {} : { probability: share }),
+  });
+  return isTaken ? undefined : NO_MATCH;
+}
+
+function valueBytes({ offset, bigEndian }: RandomNumber, value: number): number[] {
+  return bigEndian ? networkBytes(offset + value, 4) : hostBytes(offset + value, 4);
+}
+
+/** `@set`, `!= @set`, `map @map` (a value into a register) and `vmap @map` (a verdict). */
+function lookUp(expression: Extract<Expression, { type: 'lookup' }>, run: Run): Step | undefined {
+  const { sreg, dreg, invert, set: name } = expression;
+  const { registers, reasons, random } = run;
+  const set = setOf(expression, run.rule, run.view);
+  const number = random.get(sreg);
+  const found =
+    set === undefined
+      ? 'unknown'
+      : number === undefined
+        ? lookUpSet(set, registers.read(sreg, set.keyBytes))
+        : elementByChance(set, number, run);
+  if (found === 'unknown') {
+    // A verdict map decides by itself, without a statement behind it.
+    if (dreg === NFT_REG_VERDICT || set === undefined || set.kind === 'other') run.matters = true;
+    if (dreg !== undefined && dreg !== NFT_REG_VERDICT) registers.load(dreg, unknownBytes(16));
+    run.doubt ??= reasons.get(sreg) || `what the set ${name} has for it`;
+    return undefined;
+  }
+  if (dreg === undefined) return (found !== 'missing') === invert ? NO_MATCH : undefined;
+  if (found === 'missing') return NO_MATCH;
+  random.delete(dreg);
+  const { verdict, value } = found;
+  if (verdict !== undefined) {
+    if (run.doubt !== undefined) {
+      run.matters ||= verdict.kind !== 'continue';
+      return undefined;
+    }
+    return verdict.kind === 'continue' ? undefined : { kind: 'verdict', verdict };
+  }
+  const bytes = value === undefined ? unknownBytes(16) : [...Buffer.from(value, 'hex')];
+  registers.load(dreg, bytes);
+  reasons.set(dreg, value === undefined ? `what the map ${name} has for it` : '');
+  return undefined;
+}
+
+/** One of the elements that a random number may find. */
+function elementByChance(set: ViewSet, number: RandomNumber, run: Run): Found {
+  const { modulus, by } = number;
+  if (modulus > MAX_TRIED_VALUES || run.doubt !== undefined) return 'unknown';
+  const shares = new Map<Found, number>();
+  for (let value = 0; value < modulus; value++) {
+    const found = lookUpSet(set, valueBytes(number, value));
+    shares.set(found, (shares.get(found) ?? 0) + 1);
+  }
+  const ways = [...shares];
+  if (ways.length === 1) return ways[0]![0];
+  const taken = run.chances.choose(ways.length);
+  const [found, share] = ways[taken] ?? ways[0]!;
+  run.effects.push({ kind: 'chance', by, taken: `${taken + 1} of ${ways.length}`, probability: share / modulus });
+  return found;
+}
+
+function bitwise(expression: Extract<Expression, { type: 'bitwise' }>, run: Run): void {
+  const { sreg, dreg, mask, xor, shift, op } = expression;
+  const { registers, reasons, random } = run;
+  const number = random.get(sreg);
+  random.delete(dreg);
+  // A masked random number is one still, of which only that it may be this or that is known.
+  if (number !== undefined) random.set(dreg, { ...number, modulus: Number.POSITIVE_INFINITY });
+  if (mask.length > 0) {
+    registers.load(dreg, masked(registers.read(sreg, mask.length), mask, xor));
+    reasons.set(dreg, reasons.get(sreg) ?? 'a register');
+  } else if (shift !== undefined && shift.bytes === 4 && shift.bits < 32) {
+    const value = hostNumber(registers.read(sreg, 4));
+    const shifted =
+      value === undefined ? undefined : (op === NFT_BITWISE_LSHIFT ? value << shift.bits : value >>> shift.bits) >>> 0;
+    registers.load(dreg, hostBytes(shifted, 4));
+    reasons.set(dreg, reasons.get(sreg) ?? 'a register');
+  } else {
+    registers.load(dreg, unknownBytes(16));
+    reasons.set(dreg, 'a bitwise operation of this kind');
+  }
+}
+
+function translated(effect: Effect | string, run: Run): Step | undefined {
+  if (typeof effect === 'string') {
+    run.doubt = effect;
+    run.matters = true;
+    return undefined;
+  }
+  run.effects.push(effect);
+  return { kind: 'verdict', verdict: { kind: 'accept' } };
 }
 
 function isLoad(expression: Expression): expression is Loading {
@@ -195,28 +439,6 @@ function setOf(
   );
 }
 
-function lookUp(
-  { sreg, invert }: Extract<Expression, { type: 'lookup' }>,
-  set: ViewSet | undefined,
-  registers: Registers,
-): Answer {
-  if (set === undefined) return 'unknown';
-  if (set.elements.length === 0) return invert;
-  const bytes = registers.read(sreg, set.keyBytes);
-  if (set.kind === 'other' || !isKnown(bytes)) return 'unknown';
-  const key = hexOf(bytes);
-  if (set.kind === 'keys') return set.elements.some((element) => element.key === key) !== invert;
-  // Hexadecimal of one length sorts as the numbers do. Where a range ends and the next begins, the beginning counts.
-  let within = false;
-  let last = '';
-  for (const element of set.elements) {
-    if (element.key > key || element.key < last || (element.key === last && element.end)) continue;
-    last = element.key;
-    within = !element.end;
-  }
-  return within !== invert;
-}
-
 function write(
   expression: Extract<Expression, { type: 'meta' | 'ct' }> & { readonly sreg: number },
   registers: Registers,
@@ -244,19 +466,12 @@ function tproxy(
   { addressRegister, portRegister }: Extract<Expression, { type: 'tproxy' }>,
   registers: Registers,
   state: PacketState,
-  { listeners }: KernelView,
+  view: KernelView,
 ): { ip: string | undefined; port: number } | { doubt: string } | undefined {
   const length = state.family === 4 ? 4 : 16;
   const bytes = addressRegister === undefined ? undefined : registers.read(addressRegister, length);
-  const ip = bytes === undefined ? undefined : formatIp(ipFromBytes(Uint8Array.from(bytes)));
   const port = portRegister === undefined ? state.destinationPort : networkNumber(registers.read(portRegister, 2));
   if (port === undefined || (bytes !== undefined && !isKnown(bytes))) return { doubt: 'where tproxy leads' };
-  const candidates = listeners.filter((one) => one.port === port && one.protocol === state.protocol);
-  const any = candidates.some((one) => one.ip === '::' || (one.ip === '0.0.0.0' && state.family === 4));
-  if (any || (ip !== undefined && candidates.some((one) => one.ip === ip))) return { ip, port };
-  if (ip === undefined && candidates.length > 0) return { doubt: 'which address of the device tproxy takes' };
-  // A socket of this very connection would do as well.
-  if (state.connection !== undefined && state.connection.state !== 'new')
-    return { doubt: 'whether a socket has this connection' };
-  return undefined;
+  const ip = bytes === undefined ? undefined : formatIp(ipFromBytes(Uint8Array.from(bytes)));
+  return findListener(ip, port, state, view);
 }

@@ -1,5 +1,7 @@
 import { canonicalIp } from '../ip/index.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../system/index.ts';
+import { Chances, everyWay } from './chances.ts';
+import { invalid } from './errors.ts';
 import type { Ending, Explanation, FastPath, Step } from './explanation.ts';
 import type { KernelView } from './kernel-view.ts';
 import { checkPacket, type Packet } from './packet.ts';
@@ -8,6 +10,13 @@ import { lookUpRoute, type RouteAnswer } from './route-lookup.ts';
 import { type HookEnd, type Walk, walkHook } from './walk-hook.ts';
 
 const LOOPBACK = 'lo';
+const MAX_WAYS = 16;
+
+/** How {@link explainPacket} works. */
+export interface ExplainPacketOptions {
+  /** Ways that are told where the kernel throws dice. Default 16. */
+  readonly maxWays?: number;
+}
 
 /**
  * What happens to a packet in one namespace: every rule it meets, where routing sends it, and how it ends. Pure: asks nothing but the
@@ -15,17 +24,28 @@ const LOOPBACK = 'lo';
  *
  * @throws {InvalidInputError} `ERR_EXPLAIN_INVALID` or `ERR_IP_ADDRESS`, naming the field of the packet
  */
-export function explainPacket(view: KernelView, packet: Packet): Explanation {
+export function explainPacket(view: KernelView, packet: Packet, options: ExplainPacketOptions = {}): Explanation {
+  const { maxWays = MAX_WAYS } = options;
   checkPacket(packet);
+  if (!Number.isInteger(maxWays) || maxWays < 1) throw invalid('maxWays', `${maxWays} is no whole number from 1 on`);
   const own: Packet = {
     ...packet,
     source: canonicalIp(packet.source),
     destination: canonicalIp(packet.destination),
   };
-  const walker = new Walker(view, own);
+  const { ways, isCut } = everyWay((chances) => explainWay(view, own, chances), maxWays);
+  const [first, ...otherwise] = ways as [Explanation, ...Explanation[]];
+  const cut = `there are more ways by chance than the ${maxWays} that are told`;
+  const caveats = isCut ? [...first.caveats, cut] : first.caveats;
+  return { ...first, caveats, ...(otherwise.length === 0 ? {} : { otherwise }) };
+}
+
+function explainWay(view: KernelView, own: Packet, chances: Chances): Explanation {
+  const walker = new Walker(view, own, chances);
   const ending = own.device === undefined ? walker.made() : walker.arrived(own.device);
   const { state, steps } = walker;
   const fastPath = fastPathOf(view, own, state, steps);
+  const probability = probabilityOf(steps);
   const { sourcePort, destinationPort, mark } = state;
   return {
     packet: own,
@@ -37,13 +57,30 @@ export function explainPacket(view: KernelView, packet: Packet): Explanation {
     ...(destinationPort === undefined ? {} : { destinationPort }),
     ...(mark === undefined ? {} : { mark }),
     ...(fastPath === undefined ? {} : { fastPath }),
-    caveats: view.legacyTables.map((table) => `iptables-legacy has the table ${table} here, which is not judged`),
+    ...(probability === undefined ? {} : { probability }),
+    caveats: view.legacyTables.map(
+      (table) => `iptables-legacy has the table ${table} here, which could not be read and may decide otherwise`,
+    ),
   };
 }
 
 /** Whether all of it was judged. */
-export function isComplete({ ending, caveats }: Explanation): boolean {
-  return ending.kind !== 'unknown' && caveats.length === 0;
+export function isComplete({ ending, caveats, otherwise = [] }: Explanation): boolean {
+  return ending.kind !== 'unknown' && caveats.length === 0 && otherwise.every(isComplete);
+}
+
+/** Undefined: nothing is left to chance, or nobody says how likely. */
+function probabilityOf(steps: readonly Step[]): number | undefined {
+  let product: number | undefined;
+  for (const step of steps) {
+    if (step.kind !== 'rule') continue;
+    for (const effect of step.effects) {
+      if (effect.kind !== 'chance') continue;
+      if (effect.probability === undefined) return undefined;
+      product = (product ?? 1) * effect.probability;
+    }
+  }
+  return product;
 }
 
 class Walker implements Walk {
@@ -51,10 +88,12 @@ class Walker implements Walk {
   readonly packet: Packet;
   readonly state: PacketState;
   readonly steps: Step[] = [];
+  readonly chances: Chances;
   #out: { device: string | undefined; gateway: string | undefined; isLocal: boolean } | undefined;
 
-  constructor(view: KernelView, packet: Packet) {
+  constructor(view: KernelView, packet: Packet, chances: Chances) {
     this.view = view;
+    this.chances = chances;
     this.packet = packet;
     this.state = new PacketState(packet);
   }
@@ -225,7 +264,7 @@ function fastPathOf(
   if (connection?.state !== 'established' || connection.entry === undefined || connection.direction === 'reply') {
     return undefined;
   }
-  const first = explainPacket(view, { ...packet, state: 'new' });
+  const first = explainWay(view, { ...packet, state: 'new' }, new Chances());
   const met = namesOf(steps);
   const firstMet = namesOf(first.steps);
   return {

@@ -98,6 +98,10 @@ export interface Explanation {
   readonly mark?: number;
   /** For an established connection that is in the table, in its original direction. */
   readonly fastPath?: FastPath;
+  /** How likely this way is, from 0 to 1, where the kernel throws dice and the rules say how. */
+  readonly probability?: number;
+  /** The other ways it may go where the kernel throws dice, without ways of their own. */
+  readonly otherwise?: readonly Explanation[];
   /** What may decide as well, and cannot be seen from here. Empty: the whole of it was judged. */
   readonly caveats: readonly string[];
 }

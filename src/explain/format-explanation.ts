@@ -16,7 +16,8 @@ export function formatExplanation(explanation: Explanation): string {
   const from = endpoint(packet.source, packet.sourcePort);
   const head = `${packet.protocol} ${from} → ${endpoint(packet.destination, packet.destinationPort)}, ${origin}${mark}`;
   const lines = aligned(explanation.steps.map(columns));
-  const tail = [`→ ${endingText(ending, explanation)}`];
+  const tail = [`→ ${endingText(ending, explanation)}${percent(explanation.probability)}`];
+  for (const other of explanation.otherwise ?? []) tail.push(...otherwiseLines(explanation, other));
   if (fastPath !== undefined) {
     const { spared } = fastPath;
     const more = spared.length > SHOWN ? ` and ${spared.length - SHOWN} more` : '';
@@ -27,6 +28,21 @@ export function formatExplanation(explanation: Explanation): string {
     );
   }
   return `${[head, ...lines, ...tail, ...caveats.map((caveat) => `caveat: ${caveat}`)].map(visible).join('\n')}\n`;
+}
+
+/** Another way, from the step on that chance has made another. */
+function otherwiseLines({ steps }: Explanation, other: Explanation): string[] {
+  const same = steps.findIndex((step, i) => JSON.stringify(step) !== JSON.stringify(other.steps[i]));
+  const rest = other.steps.slice(same < 0 ? steps.length : same);
+  return [
+    'or, by chance:',
+    ...aligned(rest.map(columns)),
+    `→ ${endingText(other.ending, other)}${percent(other.probability)}`,
+  ];
+}
+
+function percent(probability: number | undefined): string {
+  return probability === undefined ? '' : ` (${Math.round(probability * 1000) / 10} %)`;
 }
 
 /** Place, what decides, what it does. */
@@ -78,6 +94,8 @@ function effectText(effect: Effect): string {
     case 'mark':
     case 'connmark':
       return `${effect.kind === 'mark' ? 'mark' : 'connection mark'} ${hex(effect.before)} → ${hex(effect.after)}`;
+    case 'chance':
+      return `by chance (${effect.by}): ${effect.taken}${percent(effect.probability)}`;
     case 'zone':
       return `conntrack zone ${effect.zone}`;
     case 'untracked':

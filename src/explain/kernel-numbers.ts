@@ -12,12 +12,22 @@ export {
 } from '../netlink/nftables/expressions/cmp.ts';
 export {
   NFT_CT_DIRECTION,
+  NFT_CT_DST,
   NFT_CT_MARK,
+  NFT_CT_SRC,
   NFT_CT_STATE,
   NFT_CT_STATUS,
   NFT_CT_ZONE,
 } from '../netlink/nftables/expressions/ct.ts';
-export { NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFTA_FIB_F_SADDR } from '../netlink/nftables/expressions/fib.ts';
+export {
+  NFT_FIB_RESULT_ADDRTYPE,
+  NFT_FIB_RESULT_OIFNAME,
+  NFTA_FIB_F_DADDR,
+  NFTA_FIB_F_IIF,
+  NFTA_FIB_F_MARK,
+  NFTA_FIB_F_OIF,
+  NFTA_FIB_F_SADDR,
+} from '../netlink/nftables/expressions/fib.ts';
 export {
   NFT_META_IIF,
   NFT_META_IIFNAME,
@@ -36,6 +46,24 @@ export { ETH_P_IP, ETH_P_IPV6 } from '../system/constants.ts';
 // enum nft_meta_keys
 export const NFT_META_PROTOCOL = 1;
 export const NFT_META_PRIORITY = 2;
+export const NFT_META_IIFTYPE = 8;
+export const NFT_META_OIFTYPE = 9;
+export const NFT_META_PRANDOM = 24;
+export const NFT_META_IIFKIND = 26;
+export const NFT_META_OIFKIND = 27;
+
+// enum nft_ct_keys
+export const NFT_CT_L3PROTOCOL = 7;
+export const NFT_CT_PROTOCOL = 10;
+export const NFT_CT_PROTO_SRC = 11;
+export const NFT_CT_PROTO_DST = 12;
+export const NFT_CT_SRC_IP = 19;
+export const NFT_CT_DST_IP = 20;
+export const NFT_CT_SRC_IP6 = 21;
+export const NFT_CT_DST_IP6 = 22;
+
+// enum nft_fib_flags
+export const NFTA_FIB_F_PRESENT = 32;
 
 // NF_CT_STATE_BIT of <linux/netfilter/nf_tables.h>'s NFT_CT_STATE
 export const CT_STATE_BITS = { established: 2, new: 8, untracked: 64 } as const;

@@ -1,15 +1,17 @@
 import type { ConntrackEntry } from '../netlink/conntrack/index.ts';
-import type { Chain, InstalledRule, Table } from '../netlink/nftables/index.ts';
+import type { Chain, InstalledRule, Table, Verdict } from '../netlink/nftables/index.ts';
 import type { Link, ListedAddress, ListedRoute, ListedRule } from '../netlink/route/index.ts';
 
-/** A set, with its keys as bytes: unlike `listSets`, any key type, and it says what kind of set it is. */
+/** A set or map, with its keys as bytes: unlike `listSets`, any key type, and it says what kind of set it is. */
 export interface ViewSet {
   readonly table: Table;
   readonly name: string;
-  /** `other`: a map, or a set of several ranges a key: of these only an empty one can be judged. */
-  readonly kind: 'keys' | 'ranges' | 'other';
+  /** `ranges`: of one value a key; `fields`: ranges of several values a key; `other`: only an empty one can be judged. */
+  readonly kind: 'keys' | 'ranges' | 'fields' | 'other';
   /** Bytes of one key. */
   readonly keyBytes: number;
+  /** Of `fields`: bytes of each, in the order of the key, where each begins at a multiple of four. */
+  readonly fieldBytes?: readonly number[];
   readonly elements: readonly ViewElement[];
 }
 
@@ -17,6 +19,23 @@ export interface ViewSet {
 export interface ViewElement {
   readonly key: string;
   readonly end: boolean;
+  /** Of `fields`: the last key, which is part of the range, field by field. */
+  readonly last?: string;
+  /** Stands for every key that no other element has (`*`); its own key says nothing. */
+  readonly isRest?: boolean;
+  /** Of a map: the value in hexadecimal, or the verdict. */
+  readonly value?: string;
+  readonly verdict?: Verdict;
+}
+
+/** A set of ipset, which rules of xtables ask by its number. */
+export interface ViewIpset {
+  readonly index: number;
+  readonly name: string;
+  readonly type: string;
+  readonly family: 4 | 6;
+  /** Addresses; left out where the set is not of addresses alone (hash:ip). */
+  readonly members?: readonly string[];
 }
 
 /** A socket that takes new connections, or any UDP socket. */
@@ -48,6 +67,8 @@ export interface KernelView {
   readonly chains: readonly Chain[];
   readonly rules: readonly InstalledRule[];
   readonly sets: readonly ViewSet[];
+  /** Those that rules name. */
+  readonly ipsets: readonly ViewIpset[];
   /** In the order in which they are asked. */
   readonly policyRules: readonly ListedRule[];
   readonly routes: readonly ListedRoute[];
@@ -58,6 +79,9 @@ export interface KernelView {
   /** IPv4, by device name. */
   readonly devices: Readonly<Record<string, DeviceSettings>>;
   readonly forwarding6: boolean;
-  /** Tables of iptables-legacy that are in use, such as `ip nat`: they decide too, and only iptables itself reads them. */
+  /**
+   * Tables of iptables-legacy that are in use and could not be read, such as `ip nat`. Those that could are among the chains and
+   * rules, in tables named `nat (legacy)`.
+   */
   readonly legacyTables: readonly string[];
 }

@@ -1,9 +1,13 @@
+import { ipBytes, parseIp } from '../ip/index.ts';
+import { IP_CT_DIR_ORIGINAL } from '../netlink/nftables/expressions/ct.ts';
 import type { Expression } from '../netlink/nftables/index.ts';
+import { addressType } from './address-type.ts';
+import { connectionStatus } from './connection.ts';
 import * as n from './kernel-numbers.ts';
 import type { KernelView } from './kernel-view.ts';
-import type { PacketState } from './packet-state.ts';
+import type { Connection, PacketState } from './packet-state.ts';
 import { type Bytes, hostBytes, networkBytes, unknownBytes } from './registers.ts';
-import { longestPrefix, RT_TABLE_LOCAL } from './route-lookup.ts';
+import { lookUpRoute } from './route-lookup.ts';
 
 /** An expression that puts something into a register. */
 export type Loading = Extract<Expression, { type: 'meta' | 'ct' | 'payload' | 'fib' }> & { readonly dreg: number };
@@ -20,7 +24,7 @@ export function load(expression: Loading, state: PacketState, view: KernelView):
     case 'meta':
       return loadMeta(expression.key, state, view);
     case 'ct':
-      return loadCt(expression.key, state, 'direction' in expression);
+      return loadCt(expression, state);
     case 'payload':
       return loadPayload(expression, state);
     case 'fib':
@@ -58,7 +62,14 @@ function loadMeta(key: number, state: PacketState, view: KernelView): Loaded | '
     case n.NFT_META_SKGID:
       // A forwarded packet has no socket, and the kernel leaves the rule; an incoming one may have been given one already.
       if (!state.isLocal && (state.hook === 'forward' || state.hook === 'postrouting')) return 'break';
-      return unknown(4, 'whose socket sends it');
+      if (!state.hasSocket) return unknown(4, 'whose socket it is for');
+      return known(hostBytes(key === n.NFT_META_SKUID ? state.user : state.group, 4), 'whose socket sends it');
+    case n.NFT_META_IIFTYPE:
+    case n.NFT_META_OIFTYPE:
+      return deviceType(key === n.NFT_META_IIFTYPE ? state.inDevice : state.outDevice, view);
+    case n.NFT_META_IIFKIND:
+    case n.NFT_META_OIFKIND:
+      return deviceKind(key === n.NFT_META_IIFKIND ? state.inDevice : state.outDevice, view);
     default:
       return unknown(4, `meta key ${key}`);
   }
@@ -76,18 +87,70 @@ function indexBytes(name: string | undefined, { links }: KernelView): Loaded {
   return known(hostBytes(index, 4), 'the device');
 }
 
-function loadCt(key: number, state: PacketState, hasDirection: boolean): Loaded | 'break' {
+/** ARPHRD_ETHER or ARPHRD_LOOPBACK; what hardware is, is not known here. */
+function deviceType(name: string | undefined, { links }: KernelView): Loaded {
+  const link = links.find((one) => one.name === name);
+  const isEthernet = link !== undefined && link.kind !== 'other';
+  return known(hostBytes(link?.loopback ? 772 : isEthernet ? 1 : undefined, 2), 'the type of the device');
+}
+
+function deviceKind(name: string | undefined, { links }: KernelView): Loaded {
+  const link = links.find((one) => one.name === name);
+  if (link === undefined) return unknown(n.IFNAMSIZ, 'the kind of the device');
+  return nameBytes(link.kind === 'other' ? link.kernelKind : link.kind);
+}
+
+function loadCt(
+  { key, direction }: Extract<Loading, { type: 'ct' }> & { readonly direction?: number },
+  state: PacketState,
+): Loaded | 'break' {
   const { connection } = state;
   if (key === n.NFT_CT_STATE) {
     // Before its place in the hook there is no connection, and the kernel says "invalid".
     return { bytes: hostBytes(connection === undefined ? 1 : n.CT_STATE_BITS[connection.state], 4) };
   }
   if (connection === undefined || connection.state === 'untracked') return 'break';
-  if (key === n.NFT_CT_MARK) return known(hostBytes(connection.mark, 4), 'the connection mark');
-  if (key === n.NFT_CT_DIRECTION) return { bytes: [connection.direction === 'original' ? 0 : 1] };
-  if (key === n.NFT_CT_STATUS) return known(hostBytes(connection.entry?.status, 4), 'the connection’s status');
-  if (key === n.NFT_CT_ZONE && !hasDirection) return { bytes: hostBytes(state.zone, 2) };
-  return unknown(16, `ct key ${key}`);
+  const end = originalEnd(key, connection);
+  switch (key) {
+    case n.NFT_CT_MARK:
+      return known(hostBytes(connection.mark, 4), 'the connection mark');
+    case n.NFT_CT_DIRECTION:
+      return { bytes: [connection.direction === 'original' ? 0 : 1] };
+    case n.NFT_CT_STATUS:
+      return known(hostBytes(connectionStatus(connection), 4), 'the connection’s status');
+    case n.NFT_CT_L3PROTOCOL:
+      return { bytes: [state.family === 4 ? n.NFPROTO_IPV4 : n.NFPROTO_IPV6] };
+    case n.NFT_CT_PROTOCOL:
+      return { bytes: [state.protocolNumber] };
+    case n.NFT_CT_ZONE:
+      if (direction === undefined) return { bytes: hostBytes(state.zone, 2) };
+  }
+  if (end === undefined || direction !== IP_CT_DIR_ORIGINAL) return unknown(16, `ct key ${key}`);
+  if (typeof end === 'string') return { bytes: [...ipBytes(parseIp(end))] };
+  return known(networkBytes(end.port, 2), 'a port of the connection');
+}
+
+/** One part of the connection's first packet, as it was before any rule changed it. */
+function originalEnd(key: number, connection: Connection): string | { port: number | undefined } | undefined {
+  const { entry, direction, seen } = connection;
+  const original = entry?.original ?? (direction === 'original' ? seen : undefined);
+  if (original === undefined) return undefined;
+  switch (key) {
+    case n.NFT_CT_SRC:
+    case n.NFT_CT_SRC_IP:
+    case n.NFT_CT_SRC_IP6:
+      return original.source;
+    case n.NFT_CT_DST:
+    case n.NFT_CT_DST_IP:
+    case n.NFT_CT_DST_IP6:
+      return original.destination;
+    case n.NFT_CT_PROTO_SRC:
+      return { port: original.sourcePort };
+    case n.NFT_CT_PROTO_DST:
+      return { port: original.destinationPort };
+    default:
+      return undefined;
+  }
 }
 
 function loadPayload(expression: Extract<Loading, { type: 'payload' }>, state: PacketState): Loaded {
@@ -103,10 +166,40 @@ function loadPayload(expression: Extract<Loading, { type: 'payload' }>, state: P
   return known(bytes, `${length} bytes at ${offset} of the ${names[base] ?? 'packet'}`);
 }
 
-function loadFib({ result, flags }: Extract<Loading, { type: 'fib' }>, state: PacketState, view: KernelView): Loaded {
-  const address =
-    flags === n.NFTA_FIB_F_SADDR ? state.source : flags === n.NFTA_FIB_F_DADDR ? state.destination : undefined;
-  if (result !== n.NFT_FIB_RESULT_ADDRTYPE || address === undefined) return unknown(4, 'a fib lookup of this kind');
-  const type = longestPrefix(view, RT_TABLE_LOCAL, address)?.type ?? 'unicast';
-  return known(hostBytes(n.RTN_NUMBERS[type], 4), 'the type of the address');
+function loadFib(expression: Extract<Loading, { type: 'fib' }>, state: PacketState, view: KernelView): Loaded {
+  const { result, flags } = expression;
+  const isSource = (flags & n.NFTA_FIB_F_SADDR) !== 0;
+  const address = isSource ? state.source : state.destination;
+  const device =
+    (flags & n.NFTA_FIB_F_IIF) !== 0 ? state.inDevice : (flags & n.NFTA_FIB_F_OIF) !== 0 ? state.outDevice : '';
+  if (device === undefined) return unknown(4, 'which of several devices it leaves by');
+  const bound = device === '' ? undefined : device;
+  if (result === n.NFT_FIB_RESULT_ADDRTYPE) {
+    const type = addressType(view, address, bound);
+    return known(hostBytes(n.RTN_NUMBERS[type], 4), 'the type of the address');
+  }
+  const { family, source, destination, mark, inDevice } = state;
+  const isPresent = (flags & n.NFTA_FIB_F_PRESENT) !== 0;
+  const isIn = state.hook === 'prerouting' || state.hook === 'input';
+  const out = isIn && inDevice === 'lo' ? 'lo' : routeOut();
+  if (out === undefined) return unknown(n.IFNAMSIZ, 'a fib lookup');
+  if (isPresent) return { bytes: [out === '' ? 0 : 1] };
+  return result === n.NFT_FIB_RESULT_OIFNAME ? nameBytes(out) : indexBytes(out, view);
+
+  /** `nft_fib4_eval`: the way to the address, turned round for the source; empty where there is none. */
+  function routeOut(): string | undefined {
+    const answer = lookUpRoute(view, {
+      family,
+      source: isSource ? destination : source,
+      destination: address,
+      mark: (flags & n.NFTA_FIB_F_MARK) === 0 ? 0 : mark,
+      device: 'lo',
+    });
+    if (answer.kind === 'unknown') return undefined;
+    if (answer.kind !== 'route' || answer.route.type !== 'unicast') return '';
+    const { device: by, nextHops } = answer.route;
+    if (bound === undefined) return by;
+    const uses = by === bound || (nextHops?.some((hop) => hop.device === bound) ?? false);
+    return uses ? bound : '';
+  }
 }

@@ -15,24 +15,54 @@ export function networkAddressTranslation(
   view: KernelView,
 ): NatEffect | string {
   const kind = expression.type === 'nat' ? expression.kind : expression.type;
-  const isSource = kind === 'snat' || kind === 'masquerade';
+  if (expression.type === 'nat' && !isOne(expression.addressRegister, expression.lastAddressRegister, registers)) {
+    return `which address of its range ${kind} takes`;
+  }
   const ip = addressOf(expression, registers, state, view);
   if (ip === undefined) return `the address that ${kind} writes`;
   const portRegister = 'portRegister' in expression ? expression.portRegister : undefined;
+  if (expression.type === 'nat' && !isOne(portRegister, expression.lastPortRegister, registers, 2)) {
+    return translate(kind, ip, 'one of several', state);
+  }
   const written = portRegister === undefined ? undefined : networkNumber(registers.read(portRegister, 2));
   if (portRegister !== undefined && written === undefined) return `the port that ${kind} writes`;
+  return translate(kind, ip, written, state);
+}
+
+function isOne(first: number | undefined, last: number | undefined, registers: Registers, length = 4): boolean {
+  if (first === undefined || last === undefined) return true;
+  const [from, to] = [registers.read(first, length), registers.read(last, length)];
+  return isKnown(from) && from.every((byte, i) => byte === to[i]);
+}
+
+/**
+ * Gives the packet and its connection another source or destination.
+ *
+ * @param port - undefined: it stays where it can
+ */
+export function translate(
+  kind: NatEffect['kind'],
+  ip: string,
+  port: number | 'one of several' | undefined,
+  state: PacketState,
+): NatEffect {
+  const isSource = kind === 'snat' || kind === 'masquerade';
   const before = isSource ? state.source : state.destination;
   const portBefore = isSource ? state.sourcePort : state.destinationPort;
-  const keeps = ip === before && (written === undefined || written === portBefore);
+  const keeps = ip === before && (port === undefined || port === portBefore);
+  const written = port === 'one of several' ? undefined : port;
   if (isSource) {
     state.source = ip;
     // The kernel keeps a port that nobody else has, and picks another where somebody has it.
     state.sourcePort = keeps ? portBefore : written;
-    if (state.connection !== undefined) state.connection.sourceSettled = true;
   } else {
     state.destination = ip;
-    state.destinationPort = written ?? portBefore;
-    if (state.connection !== undefined) state.connection.destinationSettled = true;
+    state.destinationPort = port === 'one of several' ? undefined : (port ?? portBefore);
+  }
+  const { connection } = state;
+  if (connection !== undefined) {
+    connection[isSource ? 'sourceSettled' : 'destinationSettled'] = true;
+    connection[isSource ? 'sourceChanged' : 'destinationChanged'] = !keeps;
   }
   return { kind, ip, port: isSource ? state.sourcePort : state.destinationPort, keeps };
 }
@@ -50,7 +80,12 @@ function addressOf(
     const bytes = registers.read(expression.addressRegister, state.family === 4 ? 4 : 16);
     return isKnown(bytes) ? formatIp(ipFromBytes(Uint8Array.from(bytes))) : undefined;
   }
-  if (expression.type === 'masquerade') return firstAddress(view, state.outDevice, state.family);
+  return ownAddress(expression.type, state, view);
+}
+
+/** The address that `redirect` and `masquerade` take: one of this namespace. Undefined: it cannot be told. */
+export function ownAddress(kind: 'redirect' | 'masquerade', state: PacketState, view: KernelView): string | undefined {
+  if (kind === 'masquerade') return firstAddress(view, state.outDevice, state.family);
   if (state.hook === 'output') return state.family === 4 ? '127.0.0.1' : '::1';
   return firstAddress(view, state.inDevice, state.family);
 }

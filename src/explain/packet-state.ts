@@ -17,6 +17,19 @@ export interface Connection {
   /** Whether its destination and its source are settled: nat chains are asked once for each. */
   destinationSettled: boolean;
   sourceSettled: boolean;
+  /** Whether a rule gave the connection another destination or source than it came with. */
+  destinationChanged: boolean;
+  sourceChanged: boolean;
+  /** The packet as connection tracking saw it first, in its own direction. */
+  readonly seen: Endpoints;
+}
+
+/** Both ends of a packet; ports undefined where they are unknown. */
+export interface Endpoints {
+  readonly source: string;
+  readonly destination: string;
+  readonly sourcePort: number | undefined;
+  readonly destinationPort: number | undefined;
 }
 
 /** A packet under way: the walk changes it as the kernel would. */
@@ -38,6 +51,9 @@ export class PacketState {
   zone = 0;
   /** Set by `notrack`. */
   isUntracked = false;
+  /** Of the socket that sends it; undefined: unknown. */
+  readonly user: number | undefined;
+  readonly group: number | undefined;
   tproxy: { readonly ip: string | undefined; readonly port: number } | undefined;
 
   constructor(packet: Packet) {
@@ -48,12 +64,19 @@ export class PacketState {
     this.destination = packet.destination;
     this.sourcePort = packet.sourcePort;
     this.destinationPort = packet.destinationPort;
+    this.user = packet.user;
+    this.group = packet.group;
     this.mark = packet.mark ?? 0;
     this.inDevice = packet.device ?? '';
   }
 
   get protocolNumber(): number {
     return this.protocol === 'tcp' ? IPPROTO_TCP : IPPROTO_UDP;
+  }
+
+  /** Whether the hook knows the socket that sends the packet: only hooks on the way out do. */
+  get hasSocket(): boolean {
+    return this.isLocal && (this.hook === 'output' || this.hook === 'postrouting');
   }
 
   /** The fixed part of the IP header; lengths, identification, TTL and checksum are unknown. */

@@ -13,6 +13,9 @@ export interface Packet {
   readonly device?: string;
   /** The packet mark to begin with; of a locally made packet, its socket's SO_MARK. Default 0. */
   readonly mark?: number;
+  /** User and group of the socket that sends it, of a packet made here. Default: unknown. */
+  readonly user?: number;
+  readonly group?: number;
   /** Default: what the connection tracking table says, and `new` for a connection that is not in it. */
   readonly state?: 'new' | 'established';
   /** The connection mark, for an established connection that is not in the table. Default: unknown. */
@@ -33,6 +36,8 @@ export function checkPacket(packet: Packet): void {
   whole(packet.destinationPort, 0xffff, 'destinationPort');
   whole(packet.mark, 0xffff_ffff, 'mark');
   whole(packet.connectionMark, 0xffff_ffff, 'connectionMark');
+  whole(packet.user, 0xffff_ffff, 'user');
+  whole(packet.group, 0xffff_ffff, 'group');
   if (packet.state !== undefined && packet.state !== 'new' && packet.state !== 'established') {
     throw invalid('state', `${JSON.stringify(packet.state)} is neither new nor established`);
   }

@@ -7,7 +7,10 @@ import { listAddresses, listLinks, listRules as listPolicyRules, listRoutes } fr
 import type { NetworkNamespace } from '../netns/index.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../system/index.ts';
 import type { DeviceSettings, KernelView, Listener } from './kernel-view.ts';
+import { decodeLegacyTable, type LegacyChains } from './legacy-table.ts';
 import { checkPacket, type Packet } from './packet.ts';
+import { ipsetNumbers, readIpsets } from './read-ipsets.ts';
+import { readLegacyTable } from './read-legacy-tables.ts';
 import { parseListeners } from './read-listeners.ts';
 import { readSets } from './read-sets.ts';
 
@@ -33,10 +36,15 @@ export function readKernelView(namespace: NetworkNamespace, options: ReadKernelV
   using route = openNetlink({ family: 'route', namespace });
   const tables = listTables(netfilter);
   const links = listLinks(route);
-  const proc = namespace.run(() => readProc(links.map(({ name }) => name)));
+  const { legacy, unread, ...proc } = namespace.run(() => readProc(links.map(({ name }) => name)));
+  const rules = tables.flatMap((table) => listRules(netfilter, table));
+  rules.push(...legacy.flatMap((table) => table.rules));
+  const ipsets = ipsetNumbers(rules);
   return {
-    chains: tables.flatMap((table) => listChains(netfilter, table)),
-    rules: tables.flatMap((table) => listRules(netfilter, table)),
+    chains: [...tables.flatMap((table) => listChains(netfilter, table)), ...legacy.flatMap(({ chains }) => chains)],
+    rules,
+    ipsets: namespace.run(() => readIpsets(netfilter, ipsets)),
+    legacyTables: unread,
     sets: tables.flatMap((table) => readSets(netfilter, table)),
     policyRules: listPolicyRules(route),
     routes: listRoutes(route),
@@ -68,7 +76,7 @@ function connectionsOf(
 /** What only /proc has, read inside the namespace. */
 function readProc(
   devices: readonly string[],
-): Pick<KernelView, 'devices' | 'forwarding6' | 'listeners' | 'legacyTables'> {
+): Pick<KernelView, 'devices' | 'forwarding6' | 'listeners'> & { legacy: LegacyChains[]; unread: string[] } {
   const conf = (family: 'ipv4' | 'ipv6', device: string, name: string) =>
     Number(read(`/proc/sys/net/${family}/conf/${device}/${name}`) || 0);
   const settings: Record<string, DeviceSettings> = {};
@@ -87,16 +95,22 @@ function readProc(
     ...parseListeners(read(`/proc/thread-self/net/${protocol}`), protocol, 4),
     ...parseListeners(read(`/proc/thread-self/net/${protocol}6`), protocol, 6),
   ]);
-  const legacy = (family: 'ip' | 'ip6') =>
-    read(`/proc/thread-self/net/${family}_tables_names`)
-      .split('\n')
-      .filter((name) => name !== '')
-      .map((name) => `${family} ${name}`);
+  const legacy: LegacyChains[] = [];
+  const unread: string[] = [];
+  for (const family of ['ip', 'ip6'] as const) {
+    for (const name of read(`/proc/thread-self/net/${family}_tables_names`).split('\n')) {
+      if (name === '') continue;
+      const table = readLegacyTable(family === 'ip' ? 4 : 6, name);
+      if (table === undefined) unread.push(`${family} ${name}`);
+      else legacy.push(decodeLegacyTable(table));
+    }
+  }
   return {
     devices: settings,
     forwarding6: conf('ipv6', 'all', 'forwarding') === 1,
     listeners,
-    legacyTables: [...legacy('ip'), ...legacy('ip6')],
+    legacy,
+    unread,
   };
 }
 

@@ -1,6 +1,13 @@
 import { formatIp, ipFromBytes } from '../ip/index.ts';
+import { NFT_REG_VERDICT } from '../netlink/nftables/constants.ts';
+import { NFT_BITWISE_LSHIFT } from '../netlink/nftables/expressions/bitwise.ts';
+import type { Opaque } from '../netlink/nftables/expressions/opaque.ts';
 import type { Expression, Rule } from '../netlink/nftables/index.ts';
+import { readForeign } from './foreign-expression.ts';
 import * as n from './kernel-numbers.ts';
+import type { KernelView, ViewSet } from './kernel-view.ts';
+import { decodeMatch, xtName } from './xtables/match.ts';
+import { decodeTarget } from './xtables/target.ts';
 
 const META: Readonly<Record<number, string>> = {
   [n.NFT_META_PROTOCOL]: 'meta protocol',
@@ -14,6 +21,11 @@ const META: Readonly<Record<number, string>> = {
   [n.NFT_META_NFTRACE]: 'meta nftrace',
   [n.NFT_META_NFPROTO]: 'meta nfproto',
   [n.NFT_META_L4PROTO]: 'meta l4proto',
+  [n.NFT_META_PRANDOM]: 'meta random',
+  [n.NFT_META_IIFTYPE]: 'iiftype',
+  [n.NFT_META_OIFTYPE]: 'oiftype',
+  [n.NFT_META_IIFKIND]: 'meta iifkind',
+  [n.NFT_META_OIFKIND]: 'meta oifkind',
 };
 const CT: Readonly<Record<number, string>> = {
   [n.NFT_CT_STATE]: 'ct state',
@@ -21,7 +33,15 @@ const CT: Readonly<Record<number, string>> = {
   [n.NFT_CT_STATUS]: 'ct status',
   [n.NFT_CT_MARK]: 'ct mark',
   [n.NFT_CT_ZONE]: 'ct zone',
+  [n.NFT_CT_PROTOCOL]: 'ct protocol',
+  [n.NFT_CT_PROTO_SRC]: 'ct proto-src',
+  [n.NFT_CT_PROTO_DST]: 'ct proto-dst',
+  [n.NFT_CT_SRC]: 'ct saddr',
+  [n.NFT_CT_DST]: 'ct daddr',
+  [n.NFT_CT_SRC_IP]: 'ct ip saddr',
+  [n.NFT_CT_DST_IP]: 'ct ip daddr',
 };
+const FIB_FLAGS = ['saddr', 'daddr', 'mark', 'iif', 'oif'];
 const OPERATORS = ['==', '!=', '<', '<=', '>', '>='];
 
 /** What a register holds: how it reads, and how values compared with it read. */
@@ -30,18 +50,35 @@ interface Held {
   readonly format: (value: Uint8Array) => string;
 }
 
-/** A rule much as nft writes it, counters and comment left out: for people, not for `nft -f`. */
-export function ruleText(rule: Pick<Rule, 'expressions'>): string {
+/** What a text is made with. */
+type TextView = Pick<KernelView, 'sets' | 'ipsets'>;
+
+/**
+ * A rule much as nft writes it, and what iptables put into it as iptables does; counters and comment left out: for people, not for
+ * `nft -f`.
+ */
+export function ruleText(rule: Pick<Rule, 'expressions' | 'table'>, view: TextView): string {
   const held = new Map<number, Held>();
   const parts: string[] = [];
+  const setOf = (name: string) =>
+    view.sets.find(
+      (set) => set.name === name && set.table.name === rule.table.name && set.table.family === rule.table.family,
+    );
   for (const expression of rule.expressions) {
-    const part = partText(expression, held);
+    const part =
+      expression.type === 'opaque'
+        ? foreignText(expression, held, rule.table.family === 'ip6' ? 6 : 4, view)
+        : partText(expression, held, setOf);
     if (part !== undefined) parts.push(part);
   }
   return parts.join(' ');
 }
 
-function partText(expression: Expression, held: Map<number, Held>): string | undefined {
+function partText(
+  expression: Exclude<Expression, { type: 'opaque' }>,
+  held: Map<number, Held>,
+  setOf: (name: string) => ViewSet | undefined,
+): string | undefined {
   const at = (register: number | undefined) =>
     (register === undefined ? undefined : held.get(register)) ?? { text: '?', format: hex };
   switch (expression.type) {
@@ -57,13 +94,26 @@ function partText(expression: Expression, held: Map<number, Held>): string | und
       held.set(expression.dreg, payloadHeld(expression));
       return undefined;
     case 'fib': {
-      const which = expression.flags === n.NFTA_FIB_F_SADDR ? 'saddr' : 'daddr';
+      const flags = FIB_FLAGS.filter((_, bit) => (expression.flags & (1 << bit)) !== 0).join(' . ');
+      if (expression.result !== n.NFT_FIB_RESULT_ADDRTYPE) {
+        const result = expression.result === n.NFT_FIB_RESULT_OIFNAME ? 'oifname' : 'oif';
+        const isPresent = (expression.flags & n.NFTA_FIB_F_PRESENT) !== 0;
+        const exists = (value: Uint8Array) => (value[0] === 0 ? 'missing' : 'exists');
+        held.set(expression.dreg, { text: `fib ${flags} ${result}`, format: isPresent ? exists : number });
+        return undefined;
+      }
       const types = Object.entries(n.RTN_NUMBERS);
       const format = (value: Uint8Array) => types.find(([, number]) => number === value[0])?.[0] ?? hex(value);
-      held.set(expression.dreg, { text: `fib ${which} type`, format });
+      held.set(expression.dreg, { text: `fib ${flags} type`, format });
       return undefined;
     }
     case 'bitwise': {
+      const { shift } = expression;
+      if (shift !== undefined) {
+        const arrows = expression.op === NFT_BITWISE_LSHIFT ? '<<' : '>>';
+        held.set(expression.dreg, { text: `${at(expression.sreg).text} ${arrows} ${shift.bits}`, format: number });
+        return undefined;
+      }
       const { text, format } = at(expression.sreg);
       const mask =
         expression.mask.length === 4 && format !== address ? number(expression.mask) : format(expression.mask);
@@ -88,8 +138,14 @@ function partText(expression: Expression, held: Map<number, Held>): string | und
       const isMasked = text.includes(' & ');
       return `${text} ${isMasked && operator === '' ? '== ' : operator}${format(expression.value)}`;
     }
-    case 'lookup':
-      return `${at(expression.sreg).text} ${expression.invert ? '!= ' : ''}@${expression.set}`;
+    case 'lookup': {
+      const { sreg, dreg, set: name, invert } = expression;
+      const key = keyText(sreg, setOf(name)?.keyBytes ?? 0, held);
+      if (dreg === NFT_REG_VERDICT) return `${key} vmap @${name}`;
+      if (dreg === undefined) return `${key} ${invert ? '!= ' : ''}@${name}`;
+      held.set(dreg, { text: `${key} map @${name}`, format: hex });
+      return undefined;
+    }
     case 'socket':
       held.set(expression.dreg, { text: 'socket', format: hex });
       return undefined;
@@ -98,7 +154,10 @@ function partText(expression: Expression, held: Map<number, Held>): string | und
     case 'redirect': {
       const name = expression.type === 'nat' ? expression.kind : expression.type;
       const ip = 'addressRegister' in expression ? at(expression.addressRegister).text : '';
-      const port = expression.portRegister === undefined ? '' : `:${at(expression.portRegister).text}`;
+      // Address and port may come out of one map.
+      const known = expression.portRegister === undefined ? undefined : held.get(expression.portRegister);
+      const port =
+        expression.portRegister === undefined || (known === undefined && ip !== '') ? '' : `:${known?.text ?? '?'}`;
       return ip === '' && port === '' ? name : `${name} to ${ip}${port}`;
     }
     case 'masquerade':
@@ -107,9 +166,63 @@ function partText(expression: Expression, held: Map<number, Held>): string | und
       return 'reject';
     case 'counter':
       return undefined;
-    case 'opaque':
-      return `[${expression.name}]`;
   }
+}
+
+/** A key of several parts, which lie in registers one behind the other. */
+function keyText(register: number, keyBytes: number, held: ReadonlyMap<number, Held>): string {
+  const first = held.get(register)?.text ?? '?';
+  const parts = [first];
+  const start = slotOf(register);
+  for (const [other, { text }] of [...held].sort(([a], [b]) => slotOf(a) - slotOf(b))) {
+    const slot = slotOf(other);
+    if (slot > start && slot < start + keyBytes / 4) parts.push(text);
+  }
+  return parts.join(' . ');
+}
+
+/** Registers 1 to 4 are 16 bytes each, 8 to 23 the same memory in pieces of four. */
+function slotOf(register: number): number {
+  return register >= 8 ? register - 8 : (register - 1) * 4;
+}
+
+function foreignText(opaque: Opaque, held: Map<number, Held>, family: 4 | 6, view: TextView): string | undefined {
+  const expression = readForeign(opaque);
+  switch (expression.type) {
+    case 'range': {
+      const { text, format } = held.get(expression.sreg) ?? { text: '?', format: hex };
+      return `${text} ${expression.invert ? '!= ' : ''}${format(expression.from)}-${format(expression.to)}`;
+    }
+    case 'number':
+      held.set(expression.dreg, { text: expression.by, format: number });
+      return undefined;
+    case 'byteorder': {
+      const before = held.get(expression.sreg);
+      if (before !== undefined) held.set(expression.dreg, { ...before, format: hex });
+      return undefined;
+    }
+    case 'harmless':
+      return expression.text;
+    case 'notrack':
+      return 'notrack';
+    case 'match': {
+      const match = decodeMatch(expression, family);
+      if (match === undefined) return `[match ${xtName(expression)}]`;
+      return match.text === '' ? undefined : namedIpset(match.text, view);
+    }
+    case 'target':
+      return decodeTarget(expression, family)?.text ?? `[target ${xtName(expression)}]`;
+    case 'unknown':
+      return `[${opaque.name}]`;
+  }
+}
+
+/** A rule has the number of an ipset, people have its name. */
+function namedIpset(text: string, { ipsets }: TextView): string {
+  return text.replace(/--match-set #(\d+)/, (all, number) => {
+    const name = ipsets.find(({ index }) => index === Number(number))?.name;
+    return name === undefined ? all : `--match-set ${name}`;
+  });
 }
 
 /** `(x & ~bits) ^ bits` is how the kernel has `x | bits`. */

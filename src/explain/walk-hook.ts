@@ -1,4 +1,5 @@
 import { type Hook, type InstalledRule, ruleCounter } from '../netlink/nftables/index.ts';
+import type { Chances } from './chances.ts';
 import { trackConnection, translateByConnection } from './connection.ts';
 import { evaluateRule, type Outcome } from './evaluate-rule.ts';
 import type { RuleStep, Step } from './explanation.ts';
@@ -23,6 +24,7 @@ export interface Walk {
   readonly packet: Packet;
   readonly state: PacketState;
   readonly steps: Step[];
+  readonly chances: Chances;
   /** Called after each place of the output hook: it may have to be routed again. Undefined: go on. */
   readonly reroute: (before: Routed) => HookEnd | undefined;
 }
@@ -100,7 +102,7 @@ function translate(walk: Walk, hook: Hook, chains: readonly CalledChain[]): Hook
   return ACCEPT;
 }
 
-function walkChain({ view, state, steps }: Walk, base: CalledChain): HookEnd {
+function walkChain({ view, state, steps, chances }: Walk, base: CalledChain): HookEnd {
   const rulesOf = (chain: string) =>
     view.rules.filter(
       (rule) => rule.chain === chain && rule.table.name === base.table.name && rule.table.family === base.table.family,
@@ -113,8 +115,8 @@ function walkChain({ view, state, steps }: Walk, base: CalledChain): HookEnd {
       stack.pop();
       continue;
     }
-    const outcome = evaluateRule(rule, state, view);
-    const step = stepOf(rule, base, outcome);
+    const outcome = evaluateRule(rule, state, view, chances);
+    const step = stepOf(rule, base, outcome, view);
     if (step !== undefined) steps.push(step);
     if (outcome.kind === 'unknown' && outcome.matters) {
       return { kind: 'unknown', reason: `${nameOf(rule)} asks for ${outcome.reason}` };
@@ -147,7 +149,7 @@ function nameOf({ table, chain, comment, handle }: InstalledRule): string {
 }
 
 /** Rules that are passed by are no steps, unless there is something to say of them. */
-function stepOf(rule: InstalledRule, { base }: CalledChain, outcome: Outcome): RuleStep | undefined {
+function stepOf(rule: InstalledRule, { base }: CalledChain, outcome: Outcome, view: KernelView): RuleStep | undefined {
   if (outcome.kind === 'no-match' && outcome.effects.length === 0 && outcome.note === undefined) return undefined;
   const counter = ruleCounter(rule);
   const verdict = outcome.kind === 'matched' ? outcome.verdict : undefined;
@@ -166,7 +168,7 @@ function stepOf(rule: InstalledRule, { base }: CalledChain, outcome: Outcome): R
     handle: String(rule.handle),
     ...(rule.comment === undefined ? {} : { comment: rule.comment }),
     ...(counter === undefined ? {} : { counter: { packets: counter.packets, bytes: counter.bytes } }),
-    text: ruleText(rule),
+    text: ruleText(rule, view),
     effects: outcome.kind === 'unknown' ? [] : outcome.effects,
     verdict: verdict?.kind ?? (outcome.kind === 'unknown' ? 'unknown' : 'break'),
     ...(verdict !== undefined && 'chain' in verdict ? { target: verdict.chain } : {}),

@@ -40,6 +40,7 @@ const view: KernelView = {
   devices: { pod: settings },
   forwarding6: false,
   legacyTables: [],
+  ipsets: [],
 };
 
 /** The view with one chain, each rule's comment its place. */
