@@ -10,6 +10,8 @@ export const RTNLGRP_IPV6_ROUTE = 11;
 export const RTNLGRP_IPV6_RULE = 19;
 /** A kernel parameter of `net.ipv4.conf` that the kernel announces: forwarding, rp_filter, proxy_arp. */
 export const RTNLGRP_IPV4_NETCONF = 24;
+/** The same of `net.ipv6.conf`. */
+export const RTNLGRP_IPV6_NETCONF = 25;
 
 export const NFNLGRP_CONNTRACK_NEW = 1;
 export const NFNLGRP_CONNTRACK_UPDATE = 2;

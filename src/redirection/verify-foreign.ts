@@ -19,6 +19,7 @@ import type { Difference } from './verify-difference.ts';
 
 const NFT_META_MARK = 3;
 const NFT_CT_MARK = 3;
+const NFT_REG_VERDICT = 0;
 // enum nft_target_attributes of <linux/netfilter/nf_tables_compat.h>
 const NFTA_TARGET_NAME = 1;
 const NFTA_TARGET_INFO = 3;
@@ -114,15 +115,17 @@ export function foreignChains(plan: RedirectionPlan, { role, netfilter }: Place)
   const differences: Difference[] = [];
   for (const table of listTables(netfilter)) {
     if (owned.has(keyOf(table))) continue;
-    const ahead = listChains(netfilter, table).flatMap((chain) => {
+    const chains = listChains(netfilter, table);
+    const ahead = chains.flatMap((chain) => {
       const behind = ours.find((our) => isAhead(chain, our));
       return behind === undefined ? [] : [{ chain, behind }];
     });
     if (ahead.length === 0) continue;
     const rulesOf = Map.groupBy(listRules(netfilter, table), ({ chain }) => chain);
+    const called = chains.flatMap(({ name, base }) => (base === undefined ? [name] : []));
     for (const { chain, behind } of ahead) {
       const kind = behind.base?.type === 'nat' ? 'nat' : 'marks';
-      const found = firstInterference(chain.name, rulesOf, kind, ourBits);
+      const found = firstInterference(chain.name, { rulesOf, called }, kind, ourBits);
       if (found === undefined) continue;
       differences.push(inFront(role, table, chain, behind, found));
     }
@@ -157,10 +160,16 @@ interface Found {
   readonly why: string;
 }
 
-/** Follows jumps, each chain once. */
+interface Within {
+  readonly rulesOf: ReadonlyMap<string, readonly Rule[]>;
+  /** Chains that no hook calls. */
+  readonly called: readonly string[];
+}
+
+/** Follows jumps, each chain once. Where a verdict map jumps, as kube-proxy's does, to every chain that can be jumped to. */
 function firstInterference(
   start: string,
-  rulesOf: ReadonlyMap<string, readonly Rule[]>,
+  { rulesOf, called }: Within,
   kind: 'nat' | 'marks',
   ourBits: number,
 ): Found | undefined {
@@ -173,6 +182,8 @@ function firstInterference(
         // A set grows while it is walked, and the walk meets what was added.
         if (expression.type === 'immediate' && 'verdict' in expression && 'chain' in expression.verdict) {
           seen.add(expression.verdict.chain);
+        } else if (expression.type === 'lookup' && expression.dreg === NFT_REG_VERDICT) {
+          for (const name of called) seen.add(name);
         }
       }
     }

@@ -63,7 +63,6 @@ export function verifyAddresses(side: SidePlan, { role, route }: Place): Differe
     .map((name) => ({ kind: 'missing', role, what: 'address', name, detail: '' }));
 }
 
-/** One read of a file per parameter: the costly part of a verification with many pods. */
 export function verifySysctls(plan: RedirectionPlan, side: SidePlan, { role, namespace }: Place): Difference[] {
   const pods = plan.pods.role === role ? plan.pods.list.flatMap((pod) => podSysctls(plan, pod)) : [];
   const differences: Difference[] = [];

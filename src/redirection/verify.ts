@@ -32,32 +32,42 @@ export interface VerifyOptions {
 export function verify(plan: RedirectionPlan, namespaces: Namespaces, options: VerifyOptions = {}): Verification {
   checkNamespaces(plan, namespaces);
   using kernel = new Kernel(namespaces, rolesOf(plan));
-  return verifyFrom(plan, kernel, 'everything', options.signal);
+  return verifyFrom(plan, kernel, EVERYTHING, options.signal);
 }
 
-/**
- * As {@link verify}, by sockets that are open. `own` leaves out what no notification tells of, and what is not the plan's own:
- * kernel parameters and the rules of others.
- */
-export function verifyFrom(
-  plan: RedirectionPlan,
-  kernel: Kernel,
-  extent: 'everything' | 'own',
-  signal?: AbortSignal,
-): Verification {
-  const differences = verifyLinks(plan, kernel);
+// What {@link verifyFrom} looks at, to be added up.
+
+/** What is in the plan's own tables, its links, addresses and policy rules. */
+export const OWN = 1;
+/** Rules of others that may stand in front. */
+export const OTHERS = 2;
+/** Kernel parameters: one file each, so the costly part with many pods. */
+export const PARAMETERS = 4;
+export const EVERYTHING = OWN | OTHERS | PARAMETERS;
+
+/** Which of the parts a difference belongs to. */
+export function partOf({ kind, what }: Difference): number {
+  if (what === 'sysctl') return PARAMETERS;
+  return kind === 'in-front' && what !== 'rule' ? OTHERS : OWN;
+}
+
+/** As {@link verify}, by sockets that are open. @param parts - a sum of {@link OWN}, {@link OTHERS} and {@link PARAMETERS} */
+export function verifyFrom(plan: RedirectionPlan, kernel: Kernel, parts: number, signal?: AbortSignal): Verification {
+  const differences = (parts & OWN) === 0 ? [] : verifyLinks(plan, kernel);
   const notes: string[] = [];
   for (const side of plan.sides) {
     signal?.throwIfAborted();
     const place = kernel.at(side.role);
-    differences.push(...verifyAddresses(side, place));
-    if (extent === 'everything') differences.push(...verifySysctls(plan, side, place));
-    differences.push(
-      ...verifyRoutes(plan, side, place),
-      ...verifyPolicyRules(side, place),
-      ...verifyRules(plan, place),
-    );
-    if (extent === 'own') continue;
+    if ((parts & OWN) !== 0) differences.push(...verifyAddresses(side, place));
+    if ((parts & PARAMETERS) !== 0) differences.push(...verifySysctls(plan, side, place));
+    if ((parts & OWN) !== 0) {
+      differences.push(
+        ...verifyRoutes(plan, side, place),
+        ...verifyPolicyRules(side, place),
+        ...verifyRules(plan, place),
+      );
+    }
+    if ((parts & OTHERS) === 0) continue;
     differences.push(...foreignPolicyRules(side, place), ...foreignChains(plan, place));
     notes.push(...foreignNotes(plan, place));
   }

@@ -11,13 +11,17 @@ import type { Difference } from './verify-difference.ts';
 /** Whether putting the plan in force again would undo a difference. What is somebody else's is not touched. */
 export function isRepairable(plan: RedirectionPlan, { kind, what, name, role }: Difference): boolean {
   if (kind === 'in-front') return what === 'rule';
-  // A pod that is gone took its device with it, and the parameters of that.
-  if (what === 'sysctl') return kind !== 'missing';
-  if (what !== 'link') return true;
-  return plan.links.some(
+  // A pod that is gone took its device with it, and the parameters of that; those of the plan's own links come back with them.
+  if (what === 'sysctl')
+    return kind !== 'missing' || isOfPlan(plan, role, name.split('.').at(-2)?.replaceAll('/', '.'));
+  return what !== 'link' || isOfPlan(plan, role, name);
+}
+
+function isOfPlan({ links }: RedirectionPlan, role: Role, device: string | undefined): boolean {
+  return links.some(
     (link) =>
-      (link.role === role && link.name === name) ||
-      (link.kind === 'veth' && link.peer.role === role && link.peer.name === name),
+      (link.role === role && link.name === device) ||
+      (link.kind === 'veth' && link.peer.role === role && link.peer.name === device),
   );
 }
 
@@ -28,7 +32,7 @@ export function isRepairable(plan: RedirectionPlan, { kind, what, name, role }: 
  */
 export function repair(plan: RedirectionPlan, kernel: Kernel, differences: readonly Difference[]): void {
   const transaction = new Transaction('redirection.repair');
-  const linksToo = differences.some(({ what }) => what === 'link');
+  const linksToo = differences.some(({ what, kind }) => what === 'link' || (what === 'sysctl' && kind === 'missing'));
   if (linksToo) for (const link of plan.links) applyLink(transaction, kernel, link);
   const present = withoutLostDevices(plan, differences);
   for (const side of plan.sides) {

@@ -4,9 +4,11 @@ import {
   type Notifications,
   openNotifications,
   RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_NETCONF,
   RTNLGRP_IPV4_ROUTE,
   RTNLGRP_IPV4_RULE,
   RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_NETCONF,
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_IPV6_RULE,
   RTNLGRP_LINK,
@@ -18,7 +20,7 @@ import { invalid } from './error.ts';
 import { Kernel, rolesOf } from './kernel.ts';
 import type { Role } from './plan.ts';
 import type { Redirection } from './redirection.ts';
-import { verifyFrom } from './verify.ts';
+import { EVERYTHING, OTHERS, OWN, PARAMETERS, partOf, verifyFrom } from './verify.ts';
 import type { Difference } from './verify-difference.ts';
 import { type Concerns, concernsNetwork, concernsOf, concernsRules } from './watch-concerns.ts';
 import { RepairLimit, type RepairLimitOptions } from './watch-limit.ts';
@@ -64,7 +66,12 @@ export interface WatchOptions extends RepairLimitOptions {
   readonly settleMs?: number;
   /** Room for the notifications between two readings, per socket. Default 1 MiB. */
   readonly receiveBufferBytes?: number;
-  /** Everything is verified this often, for what no notification tells of: kernel parameters, rules of others. Default 30,000. */
+  /**
+   * Kernel parameters are read this often, for those of which no notification tells: accept_local, proxy_delay and port ranges, unlike
+   * rp_filter and forwarding; less than 1,000 is 1,000. Default 5,000.
+   */
+  readonly parametersEveryMs?: number;
+  /** Everything is verified this often, whatever was heard; less than 1,000 is 1,000. Default 30,000. */
   readonly checkEveryMs?: number;
 }
 
@@ -84,25 +91,33 @@ const ROUTE_GROUPS = [
   RTNLGRP_IPV6_IFADDR,
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_IPV6_RULE,
+  RTNLGRP_IPV4_NETCONF,
+  RTNLGRP_IPV6_NETCONF,
 ];
 /** How often it is looked whether redirection and namespaces still are. */
 const TICK_MS = 1000;
 const RETRY_MS = 1000;
+/**
+ * After a look at rules of others or at parameters there is none for this many times as long: another program that never stops
+ * changing its rules, or thousands of pods, shall not keep this one busy.
+ */
+const REST_FACTOR = 10;
 
 /**
- * Keeps a redirection in force: hears of every change of nftables, policy rules, routes, addresses and links in its namespaces,
- * and repairs within a second what somebody took away (a firewall reload, `nft flush ruleset`, `ip rule flush`), with the pods as
- * they are enrolled then. Only what differs is written. More than `maxRepairs` in `windowMs` is taken for a fight with another
- * program, and left alone for a while.
+ * Keeps a redirection in force: hears of every change of nftables, policy rules, routes, addresses, links and announced parameters in
+ * its namespaces, and repairs within a second what somebody took away (a firewall reload, `nft flush ruleset`, `ip rule flush`), with
+ * the pods as they are enrolled then. Rules of others that come in front are told of as soon, other parameters are found every
+ * `parametersEveryMs`. Only what differs is written. More than `maxRepairs` in `windowMs` is taken for a fight with another program,
+ * and left alone for a while.
  *
- * It ends when its signal aborts, the redirection is closed, drained or removed, or a namespace has lost its name or its owner has closed it
- * (one that was opened by a path or process keeps existing as long as it is open). Holds four netlink sockets per role and keeps
- * the process alive meanwhile. Verifying and repairing are synchronous: some milliseconds each, more with thousands of pods.
+ * It ends when its signal aborts, the redirection is closed, drained or removed, or a namespace has lost its name or its owner has
+ * closed it (one that was opened by a path or process keeps existing as long as it is open). Holds four netlink sockets per role and
+ * keeps the process alive meanwhile. Verifying and repairing are synchronous: some milliseconds each, more with thousands of pods.
  *
  * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`, naming the option
  */
 export function watch(redirection: Redirection, options: WatchOptions): Watch {
-  for (const field of ['intervalMs', 'settleMs', 'checkEveryMs'] as const) {
+  for (const field of ['intervalMs', 'settleMs', 'parametersEveryMs', 'checkEveryMs'] as const) {
     const value = options[field];
     if (value === undefined || (Number.isFinite(value) && value >= 1 && value <= 86_400_000)) continue;
     throw invalid('watch', field, `${value} is no time from 1 to 86400000`);
@@ -123,10 +138,16 @@ class Watcher implements Watch {
   readonly #tick: NodeJS.Timeout;
   readonly #onAbort = () => this.#finish('aborted');
   #check: NodeJS.Timeout | undefined;
-  #extent: 'everything' | 'own' = 'own';
+  /** When `#check` comes. */
+  #checkAtMs = 0;
+  /** The parts that are to be looked at. */
+  #wanted = 0;
   #pausedUntilMs = 0;
+  #restsUntilMs = 0;
+  #parametersReadMs = 0;
   #checkedMs = 0;
-  #unrepairable = '[]';
+  readonly #unrepairable = new Map<number, readonly Difference[]>();
+  #told = '[]';
   #over = false;
 
   constructor(redirection: Redirection, options: WatchOptions) {
@@ -149,7 +170,7 @@ class Watcher implements Watch {
     this.#tick = setInterval(() => this.#onTick(), TICK_MS);
     options.signal?.addEventListener('abort', this.#onAbort);
     // What was taken away before there was anybody to hear of it.
-    this.#plan('everything', 0);
+    this.#plan(EVERYTHING, 0);
     if (options.signal?.aborted) setImmediate(this.#onAbort);
   }
 
@@ -168,14 +189,16 @@ class Watcher implements Watch {
   #subscribe(role: Role, concerns: Concerns): void {
     const { namespace } = this.#kernel.at(role);
     const { intervalMs = 100, receiveBufferBytes = 1 << 20 } = this.#options;
-    for (const [family, groups, isOurs] of [
+    for (const [family, groups, partsOf] of [
       ['route', ROUTE_GROUPS, concernsNetwork],
       ['netfilter', [NFNLGRP_NFTABLES], concernsRules],
     ] as const) {
       const onNotifications = ({ messages, lost }: Notifications) => {
         if (lost) this.#options.onEvent({ type: 'resynchronised', role });
         if (this.#over) return;
-        if (lost || messages.some((message) => isOurs(message, concerns))) this.#plan(lost ? 'everything' : 'own');
+        let parts = lost ? EVERYTHING : 0;
+        for (const message of messages) parts |= partsOf(message, concerns);
+        if (parts !== 0) this.#plan(parts);
       };
       const onError = (error: unknown) => this.#failed([], error, () => this.#resubscribe());
       const source = openNotifications({ family, groups, namespace, receiveBufferBytes });
@@ -193,7 +216,7 @@ class Watcher implements Watch {
       this.#failed([], error, () => this.#resubscribe());
       return;
     }
-    this.#plan('everything');
+    this.#plan(EVERYTHING);
   }
 
   #failed(differences: readonly Difference[], error: unknown, retry: () => void): void {
@@ -201,18 +224,24 @@ class Watcher implements Watch {
     this.#options.onEvent({ type: 'failed', differences, error, retryInMs: RETRY_MS });
   }
 
-  /** Has everything, or what is the plan's own, looked at soon; one look for all that comes meanwhile. */
-  #plan(extent: 'everything' | 'own', afterMs = this.#options.settleMs ?? 100): void {
-    if (extent === 'everything') this.#extent = extent;
-    if (this.#check !== undefined || this.#over) return;
-    const pauseMs = Math.max(0, this.#pausedUntilMs - performance.now());
-    this.#check = setTimeout(() => this.#onCheck(), Math.max(afterMs, pauseMs));
+  /** Has parts looked at soon; one look for all that is asked for meanwhile. */
+  #plan(parts: number, afterMs = this.#options.settleMs ?? 100): void {
+    if (this.#over) return;
+    this.#wanted |= parts;
+    const rest = (parts & OWN) === 0 ? this.#restsUntilMs : 0;
+    const atMs = Math.max(performance.now() + afterMs, this.#pausedUntilMs, rest);
+    if (this.#check !== undefined && this.#checkAtMs <= atMs) return;
+    clearTimeout(this.#check);
+    this.#checkAtMs = atMs;
+    this.#check = setTimeout(() => this.#onCheck(), Math.max(0, atMs - performance.now()));
   }
 
   #onTick(): void {
     if (this.#isOver()) return;
-    const { checkEveryMs = 30_000 } = this.#options;
-    if (performance.now() - this.#checkedMs >= checkEveryMs) this.#plan('everything', 0);
+    const { parametersEveryMs = 5000, checkEveryMs = 30_000 } = this.#options;
+    const nowMs = performance.now();
+    if (nowMs - this.#checkedMs >= checkEveryMs) this.#plan(EVERYTHING, 0);
+    else if (nowMs - this.#parametersReadMs >= parametersEveryMs) this.#plan(PARAMETERS, 0);
   }
 
   #isOver(): boolean {
@@ -227,16 +256,23 @@ class Watcher implements Watch {
   #onCheck(): void {
     this.#check = undefined;
     if (this.#isOver()) return;
-    const extent = this.#extent;
-    this.#extent = 'own';
     const startedMs = performance.now();
-    if (extent === 'everything') this.#checkedMs = startedMs;
+    const parts = startedMs < this.#restsUntilMs ? this.#wanted & OWN : this.#wanted;
+    this.#wanted &= ~parts;
+    if (this.#wanted !== 0) this.#plan(this.#wanted, 0);
+    if (parts === 0) return;
+    if ((parts & OTHERS) !== 0) this.#checkedMs = startedMs;
+    if ((parts & PARAMETERS) !== 0) this.#parametersReadMs = startedMs;
     const { plan } = this.#redirection;
     let repairable: Difference[] = [];
     try {
-      const { differences } = verifyFrom(plan, this.#kernel, extent);
+      const { differences } = verifyFrom(plan, this.#kernel, parts);
+      if (parts !== OWN) this.#restsUntilMs = startedMs + REST_FACTOR * (performance.now() - startedMs);
       repairable = differences.filter((difference) => isRepairable(plan, difference));
-      if (extent === 'everything') this.#tellUnrepairable(differences.filter((one) => !repairable.includes(one)));
+      this.#tellUnrepairable(
+        parts,
+        differences.filter((one) => !repairable.includes(one)),
+      );
       if (repairable.length === 0 || this.#isOver()) return;
       const retryInMs = this.#limit.take(startedMs);
       if (retryInMs > 0) {
@@ -247,7 +283,7 @@ class Watcher implements Watch {
       }
       repair(plan, this.#kernel, differences);
     } catch (error) {
-      this.#failed(repairable, error, () => this.#plan('everything', 0));
+      this.#failed(repairable, error, () => this.#plan(EVERYTHING, 0));
       return;
     }
     this.#options.onEvent({ type: 'repaired', differences: repairable, tookMs: performance.now() - startedMs });
@@ -255,13 +291,22 @@ class Watcher implements Watch {
 
   #pause(retryInMs: number): void {
     this.#pausedUntilMs = performance.now() + retryInMs;
-    this.#plan('everything', retryInMs);
+    this.#plan(EVERYTHING, retryInMs);
   }
 
-  #tellUnrepairable(differences: readonly Difference[]): void {
+  /** What was found in the parts looked at now, beside what was found in the others before. */
+  #tellUnrepairable(parts: number, found: readonly Difference[]): void {
+    for (const part of [OWN, PARAMETERS, OTHERS]) {
+      if ((parts & part) !== 0)
+        this.#unrepairable.set(
+          part,
+          found.filter((difference) => partOf(difference) === part),
+        );
+    }
+    const differences = [...this.#unrepairable.values()].flat();
     const text = JSON.stringify(differences);
-    if (text === this.#unrepairable) return;
-    this.#unrepairable = text;
+    if (text === this.#told) return;
+    this.#told = text;
     this.#options.onEvent({ type: 'unrepairable', differences });
   }
 

@@ -213,6 +213,21 @@ describeRequiring('verify', rootAndTools, () => {
     });
   });
 
+  it('follows the verdict maps that kube-proxy dispatches by', async () => {
+    await withRedirection(({ node, found }) => {
+      const lines = [
+        'add table ip kube-proxy',
+        'add chain ip kube-proxy service-A',
+        'add rule ip kube-proxy service-A tcp dport 80 dnat to 10.244.2.10:80',
+        'add map ip kube-proxy service-ips { type ipv4_addr : verdict; elements = { 10.96.0.105 : goto service-A }; }',
+        'add chain ip kube-proxy pre { type nat hook prerouting priority -110; }',
+        'add rule ip kube-proxy pre ip daddr vmap @service-ips',
+      ];
+      runIn(node, 'nft', lines.join('; '));
+      expect(found()).toEqual(['in-front chain ip kube-proxy pre']);
+    });
+  });
+
   it('reads marks that iptables-nft sets ahead of ours, and passes over those with bits of their own', async () => {
     await withRedirection(({ node, found }) => {
       const mark = (bits: string) =>
