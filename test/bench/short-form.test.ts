@@ -36,7 +36,7 @@ it('names the option that is wrong, with exit code 2', async () => {
   expect(stderr).toContain('--rows: there is no "up2"');
 });
 
-describeRequiring('issue 4, the short form', { root: true, tools: ['iperf3', 'wrk', 'nginx'] }, () => {
+describeRequiring('issue 4, the short form', { root: true, users: true, tools: ['iperf3', 'wrk', 'nginx'] }, () => {
   it('measures direct and ours, draws them, and leaves nothing behind', { timeout: 120_000 }, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'akt-bench-'));
     try {

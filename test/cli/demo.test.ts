@@ -280,7 +280,8 @@ describeRequiring('ambient demo --keep', { root: true, tools: ['ip', 'nft', 'cur
   it('tcpdump between the nodes shows port 15008 and none of the plaintext', { timeout: TIMEOUT_MS }, async () => {
     await withKeptMesh(async (prefix) => {
       const dump = spawn('ip', [
-        ...['netns', 'exec', `${prefix}node-a`, 'tcpdump', '-lnni', 'eth0', '-A', '-s0', 'tcp'],
+        // -Z root: in a user namespace it has no other user to become.
+        ...['netns', 'exec', `${prefix}node-a`, 'tcpdump', '-Z', 'root', '-lnni', 'eth0', '-A', '-s0', 'tcp'],
       ]);
       let seen = '';
       dump.stdout.setEncoding('latin1').on('data', (text: string) => {
