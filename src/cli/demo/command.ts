@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { AmbientError } from '../../errors/index.ts';
-import { DEFAULT_PREFIX, type LabDescription, twoNodes } from '../../lab/index.ts';
+import { DEFAULT_PREFIX, type LabDescription, type LabMode, twoNodes } from '../../lab/index.ts';
 import { hasNamespacePrivileges } from '../../netns/index.ts';
 import { ownNamespacesPid, runInOwnNamespaces } from '../own-namespaces.ts';
 import { UsageError } from '../usage-error.ts';
@@ -10,7 +10,7 @@ import { bringDown, findRemains, type Remains } from './down.ts';
 import { downCommand, lookAroundText } from './look-around.ts';
 import { type DemoReport, scenarioText, summaryText } from './report.ts';
 import type { Scenario } from './scenario.ts';
-import { scenarios as allScenarios } from './scenarios/index.ts';
+import { SCENARIO_NAMES, scenarios as scenariosOf } from './scenarios/index.ts';
 import { stateDirectoryPath } from './state-directory.ts';
 
 const HELP = `Usage: ambient demo [options]
@@ -21,7 +21,9 @@ itself a user namespace, where the kernel allows that.
 
 Options:
   --scenario NAME  only this one; may be given several times:
-                   ${allScenarios.map(({ name }) => name).join(', ')}
+                   ${SCENARIO_NAMES.join(', ')}
+  --mode MODE      node: redirected on the nodes, to a proxy in a namespace of its own (default);
+                   pod: redirected in each pod, to a proxy that serves it from inside, as Istio does since 1.24
   --json           one JSON document on standard output
   --keep           leave the mesh running, and say how to look around; without root until Ctrl-C
   --down           remove what a kept or killed run left
@@ -74,6 +76,7 @@ interface DemoOptions {
   readonly keep: boolean;
   readonly down: boolean;
   readonly prefix: string;
+  readonly mode: LabMode;
   readonly scenarios: readonly Scenario[];
 }
 
@@ -86,21 +89,24 @@ function parseOptions(args: string[]): DemoOptions {
       keep: { type: 'boolean', default: false },
       down: { type: 'boolean', default: false },
       prefix: { type: 'string', default: DEFAULT_PREFIX },
+      mode: { type: 'string' },
       scenario: { type: 'string', multiple: true, default: [] },
     },
   });
-  const { help, json, keep, down, prefix, scenario } = values;
+  const { help, json, keep, down, prefix, scenario, mode = 'node' } = values;
   if (!/^[a-z][a-z0-9-]{0,30}-$/.test(prefix)) {
     throw new UsageError(`--prefix ${JSON.stringify(prefix)} is not a letter, then a-z, 0-9 and -, with - at the end`);
   }
-  if (down && (keep || json || scenario.length > 0)) throw new UsageError('--down goes with no option but --prefix');
-  const known = allScenarios.map(({ name }) => name);
+  if (down && (keep || json || scenario.length > 0 || values.mode !== undefined))
+    throw new UsageError('--down goes with no option but --prefix');
+  if (mode !== 'node' && mode !== 'pod') throw new UsageError(`--mode ${JSON.stringify(mode)} is neither node nor pod`);
+  const known: readonly string[] = SCENARIO_NAMES;
   const unknown = scenario.find((name) => !known.includes(name));
   if (unknown !== undefined) {
     throw new UsageError(`there is no scenario ${JSON.stringify(unknown)}: it is one of ${known.join(', ')}`);
   }
-  const scenarios = scenario.length === 0 ? allScenarios : allScenarios.filter(({ name }) => scenario.includes(name));
-  return { help, json, keep, down, prefix, scenarios };
+  const scenarios = scenariosOf[mode].filter(({ name }) => scenario.length === 0 || scenario.includes(name));
+  return { help, json, keep, down, prefix, mode, scenarios };
 }
 
 function remainsText({ kind }: Remains, prefix: string): string {
@@ -141,6 +147,7 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
   let mesh: DemoMesh | undefined;
   try {
     mesh = await DemoMesh.build(description, stateDirectoryPath(options.prefix), {
+      mode: options.mode,
       signal,
       onProgress,
       onUnexpectedEnd: (error) => abort.abort(error),
@@ -156,12 +163,12 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
     else await mesh.close();
     const pass = results.every((result) => result.pass);
     const elapsedMs = performance.now() - started;
-    const report: DemoReport = { pass, scenarios: results, elapsedMs, kept: options.keep };
+    const report: DemoReport = { mode: options.mode, pass, scenarios: results, elapsedMs, kept: options.keep };
     if (options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     else process.stdout.write(summaryText(report));
     if (options.keep) {
       (options.json ? process.stderr : process.stdout).write(
-        `\n${lookAroundText(description, options.prefix, ownPid)}`,
+        `\n${lookAroundText(description, options.prefix, options.mode, ownPid)}`,
       );
       if (ownPid !== undefined) await interruption(signal);
     }

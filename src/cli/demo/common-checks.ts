@@ -44,7 +44,11 @@ export function checkVisited(
   checks.that(place.at ?? place.node, 'counters', what, found, packets > 0, `${id} counts at least 1 packet`);
 }
 
-/** The first of the pod's connection that is tracked, and its mark. */
+/**
+ * The first of the pod's connection that is tracked, and its mark.
+ *
+ * @param mark - default 0x210, which node mode gives to what the proxy answers
+ */
 export function checkConntrack(
   checks: Checks,
   node: string,
@@ -52,11 +56,12 @@ export function checkConntrack(
   what: string,
   reply: (entry: ConntrackEvidence) => boolean,
   expected: string,
+  mark = '0x210',
 ): void {
   const entry = entries[0];
   const found = entry === undefined ? undefined : `${entry.original}, answers ${entry.reply}, mark ${entry.mark}`;
-  const pass = entry !== undefined && entry.mark === '0x210' && reply(entry);
-  checks.that(node, 'conntrack', what, found, pass, `${expected}, mark 0x210`);
+  const pass = entry !== undefined && entry.mark === mark && reply(entry);
+  checks.that(node, 'conntrack', what, found, pass, `${expected}, mark ${mark}`);
 }
 
 /** The link carried the tunnel, and nothing that can be read. */

@@ -1,5 +1,5 @@
 import { messageOf } from '../../errors/index.ts';
-import { createLab, type Lab, type LabDescription, namespaceName, removeLab } from '../../lab/index.ts';
+import { createLab, type Lab, type LabDescription, type LabMode, namespaceName, removeLab } from '../../lab/index.ts';
 import { DecisionLog } from './decision-log.ts';
 import { LinkWatch } from './link-watch.ts';
 import { decisionLogPath, writeMesh } from './mesh.ts';
@@ -17,6 +17,7 @@ const APPS = [
 
 /** Options of {@link DemoMesh.build}. */
 export interface BuildOptions {
+  readonly mode: LabMode;
   readonly signal: AbortSignal;
   /** Told of each step before it begins. */
   readonly onProgress: (step: string) => void;
@@ -47,7 +48,7 @@ export class DemoMesh {
    * @throws `EEXIST` where there is such a directory; `signal.reason`; what went wrong. What was made is gone again
    */
   static async build(description: LabDescription, directory: string, options: BuildOptions): Promise<DemoMesh> {
-    const { signal, onProgress, onUnexpectedEnd } = options;
+    const { mode, signal, onProgress, onUnexpectedEnd } = options;
     const state = new StateDirectory(directory);
     const processes = new DemoProcesses(state, onUnexpectedEnd);
     // A crash comes by here and by no `finally`. By name, since it may come while the lab is half-way: with the directory being ours,
@@ -60,9 +61,9 @@ export class DemoMesh {
     process.on('exit', onExit);
     let lab: Lab | undefined;
     try {
-      lab = await createLab(description, { signal, onProgress });
+      lab = await createLab(description, { mode, signal, onProgress });
       onProgress('certificate authority and registry');
-      const environments = await writeMesh(description, state, signal);
+      const environments = await writeMesh(description, state, mode, signal);
       onProgress('proxies and servers');
       const started = description.nodes.map(({ name, ztunnel }) =>
         processes.start(ztunnel.name, ['ztunnel'], environments.get(name)),

@@ -1,5 +1,5 @@
 import { CertificateAuthority } from '../../identity/index.ts';
-import type { LabDescription } from '../../lab/index.ts';
+import { type LabDescription, type LabMode, type LabNode, namespaceName } from '../../lab/index.ts';
 import type { StateDirectory } from './state-directory.ts';
 
 export const TRUST_DOMAIN = 'cluster.local';
@@ -68,20 +68,22 @@ policies:
 export async function writeMesh(
   description: LabDescription,
   state: StateDirectory,
+  mode: LabMode,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, Readonly<Record<string, string>>>> {
   const meshPath = state.write('mesh.yaml', meshYaml(description));
   const root = await CertificateAuthority.create({ trustDomain: TRUST_DOMAIN, signal });
   const environments = new Map<string, Record<string, string>>();
-  for (const { name, ztunnel } of description.nodes) {
+  for (const node of description.nodes) {
+    const { name } = node;
     const { chainPem, keyPem, rootsPem } = (await root.createIntermediate({ name, signal })).export();
     const directory = `ca-${name}`;
     state.write(`${directory}/chain.pem`, chainPem);
     state.write(`${directory}/key.pem`, keyPem);
     state.write(`${directory}/roots.pem`, rootsPem);
     environments.set(name, {
-      PROXY_MODE: 'node',
-      AMBIENT_NETNS: `${description.prefix ?? ''}${ztunnel.name}`,
+      ...(mode === 'node' ? { PROXY_MODE: 'node' } : servedPods(description, node, state)),
+      AMBIENT_NETNS: namespaceName(description, node.ztunnel.name),
       NODE_NAME: name,
       NETWORK: '',
       CLUSTER_ID: 'Kubernetes',
@@ -93,6 +95,23 @@ export async function writeMesh(
     });
   }
   return environments;
+}
+
+/** In pod mode a proxy is told of its pods. */
+function servedPods(description: LabDescription, node: LabNode, state: StateDirectory): Record<string, string> {
+  const pods = node.pods.map(
+    ({ name }) => `- name: ${name}
+  namespace: ${NAMESPACE}
+  serviceAccount: ${name}
+  netns: ${namespaceName(description, name)}
+`,
+  );
+  return { PROXY_MODE: 'shared', AMBIENT_PODS_PATH: state.write(podsFileName(node.name), `pods:\n${pods.join('')}`) };
+}
+
+/** The pods that a node's proxy serves in pod mode. */
+export function podsFileName(node: string): string {
+  return `${node}.pods.yaml`;
 }
 
 /** Where a node's proxy writes its decisions. */

@@ -12,8 +12,9 @@ const MAX_QUIET_ROUNDS = 20;
 
 /** A rule that packets visited, with how many did. */
 export interface RuleVisit {
+  /** Whose redirection it is: a node's, or in pod mode a pod's too. */
   readonly node: string;
-  /** `node` or `ztunnel`: in which of the two namespaces. */
+  /** In which of its namespaces: `node` or `ztunnel`, in pod mode `host` or `pod`. */
   readonly role: string;
   readonly id: string;
   readonly table: string;
@@ -22,7 +23,7 @@ export interface RuleVisit {
   readonly packets: number;
 }
 
-/** Every counter of every node at one moment. */
+/** Every counter of every node and pod at one moment. */
 export interface Counters {
   readonly redirections: ReadonlyMap<string, ReadBack>;
   /** Packets that each kube-proxy rule of a node translated: `node-a prerouting 10.96.0.105:80`. */
@@ -31,6 +32,7 @@ export interface Counters {
 
 /** A tracked connection as a program would like to read it. */
 export interface ConntrackEvidence {
+  /** A node or a pod. */
   readonly node: string;
   readonly original: string;
   readonly reply: string;
@@ -47,7 +49,7 @@ export interface FlowQuery {
   readonly destinationPort: number;
 }
 
-/** Reads the nodes' kernels: counters, routing decisions, tracked connections. */
+/** Reads the kernel's side of nodes and pods: counters, routing decisions, tracked connections. */
 export class Observer implements Disposable {
   readonly #lab: Lab;
   readonly #route = new Map<string, Netlink>();
@@ -55,18 +57,20 @@ export class Observer implements Disposable {
 
   constructor(lab: Lab) {
     this.#lab = lab;
-    for (const { name } of lab.description.nodes) {
-      const namespace = lab.namespace(name);
-      this.#route.set(name, openNetlink({ family: 'route', namespace }));
-      this.#netfilter.set(name, openNetlink({ family: 'netfilter', namespace }));
+    for (const { name, pods } of lab.description.nodes) {
+      for (const at of [name, ...pods.map((pod) => pod.name)]) {
+        const namespace = lab.namespace(at);
+        this.#route.set(at, openNetlink({ family: 'route', namespace }));
+        this.#netfilter.set(at, openNetlink({ family: 'netfilter', namespace }));
+      }
     }
   }
 
   counters(): Counters {
     const redirections = new Map<string, ReadBack>();
     const clusterNat = new Map<string, number>();
+    for (const [name, redirection] of this.#lab.redirections) redirections.set(name, redirection.readBack());
     for (const { name } of this.#lab.description.nodes) {
-      redirections.set(name, this.#lab.redirection(name)!.readBack());
       for (const rule of listRules(this.#netfilter.get(name)!, CLUSTER_TABLE)) {
         clusterNat.set(`${name} ${rule.chain} ${rule.comment}`, ruleCounter(rule)?.packets ?? 0);
       }
@@ -86,12 +90,12 @@ export class Observer implements Disposable {
     return last;
   }
 
-  /** Where a node would send a packet, now. */
+  /** Where a node or a pod would send a packet, now. */
   route(node: string, packet: ImaginedPacket): RouteDecision {
     return lookupRoute(this.#route.get(node)!, packet);
   }
 
-  /** Connections that a node tracks. */
+  /** Connections that a node or a pod tracks. */
   connections(node: string, flow: FlowQuery): ConntrackEvidence[] {
     const filter = { family: 4, original: { ...flow, protocol: IPPROTO_TCP } } as const;
     return listConntrack(this.#netfilter.get(node)!, filter).map((entry) => describeEntry(node, entry));

@@ -1,7 +1,9 @@
+import type { LabMode } from '../../lab/index.ts';
 import type { ScenarioResult } from './scenario.ts';
 
 /** The whole run, as `--json` prints it. */
 export interface DemoReport {
+  readonly mode: LabMode;
   readonly pass: boolean;
   readonly scenarios: readonly ScenarioResult[];
   readonly elapsedMs: number;
@@ -34,9 +36,9 @@ function fold(text: string, indent: number): string {
 }
 
 /** The last line. */
-export function summaryText({ scenarios, elapsedMs }: DemoReport): string {
+export function summaryText({ mode, scenarios, elapsedMs }: DemoReport): string {
   const failed = scenarios.filter(({ pass }) => !pass).map(({ name }) => name);
   const count = `${scenarios.length} ${scenarios.length === 1 ? 'scenario' : 'scenarios'}`;
   const verdict = failed.length === 0 ? `${count}, all pass` : `${count}, ${failed.length} FAIL: ${failed.join(', ')}`;
-  return `${verdict}, ${(elapsedMs / 1000).toFixed(1)} s\n`;
+  return `${mode} mode: ${verdict}, ${(elapsedMs / 1000).toFixed(1)} s\n`;
 }

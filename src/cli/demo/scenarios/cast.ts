@@ -9,3 +9,5 @@ export const VIP_PORT = 80;
 export const NODE_A_IP = '172.18.0.2';
 /** Carries what must not be read on the link; the servers send it back. */
 export const MARKER_HEADER = 'x-demo-marker';
+/** What the node's probes come from in pod mode: the plan's default. */
+export { PROBE_IP } from '../../../redirection/index.ts';

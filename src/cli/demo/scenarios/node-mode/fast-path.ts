@@ -1,8 +1,8 @@
-import { checkAnswer, checkConntrack, checkVisited, seenByApp } from '../common-checks.ts';
-import { HttpConnection } from '../http-client.ts';
-import { routeDecisionText, visitsBetween } from '../observer.ts';
-import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../scenario.ts';
-import { CLIENT, VIP, VIP_PORT } from './cast.ts';
+import { checkAnswer, checkConntrack, checkVisited, seenByApp } from '../../common-checks.ts';
+import { HttpConnection } from '../../http-client.ts';
+import { routeDecisionText, visitsBetween } from '../../observer.ts';
+import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
+import { CLIENT, VIP, VIP_PORT } from '../cast.ts';
 
 export const fastPath: Scenario = {
   name: 'fast-path',

@@ -7,12 +7,12 @@ import {
   checkRbac,
   checkVisited,
   seenByApp,
-} from '../common-checks.ts';
-import { HttpConnection } from '../http-client.ts';
-import { podIdentity } from '../mesh.ts';
-import { clusterNatBetween, routeDecisionText, visitsBetween } from '../observer.ts';
-import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../scenario.ts';
-import { CLIENT, HTTPBIN, MARKER_HEADER, VIP, VIP_PORT } from './cast.ts';
+} from '../../common-checks.ts';
+import { HttpConnection } from '../../http-client.ts';
+import { podIdentity } from '../../mesh.ts';
+import { clusterNatBetween, routeDecisionText, visitsBetween } from '../../observer.ts';
+import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
+import { CLIENT, HTTPBIN, MARKER_HEADER, VIP, VIP_PORT } from '../cast.ts';
 
 export const crossNode: Scenario = {
   name: 'cross-node',

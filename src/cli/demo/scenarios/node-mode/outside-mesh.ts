@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { checkAnswer, checkConntrack, checkDecision, checkVisited, seenByApp } from '../common-checks.ts';
-import { HttpConnection } from '../http-client.ts';
-import { visitsBetween } from '../observer.ts';
-import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../scenario.ts';
-import { CLIENT, MARKER_HEADER, NODE_A_IP, OUTSIDE } from './cast.ts';
+import { checkAnswer, checkConntrack, checkDecision, checkVisited, seenByApp } from '../../common-checks.ts';
+import { HttpConnection } from '../../http-client.ts';
+import { visitsBetween } from '../../observer.ts';
+import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
+import { CLIENT, MARKER_HEADER, NODE_A_IP, OUTSIDE } from '../cast.ts';
 
 export const outsideMesh: Scenario = {
   name: 'outside-mesh',

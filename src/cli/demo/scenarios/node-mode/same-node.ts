@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { checkAnswer, checkConntrack, checkDecision, checkRbac, checkVisited, seenByApp } from '../common-checks.ts';
-import { HttpConnection } from '../http-client.ts';
-import { visitsBetween } from '../observer.ts';
-import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../scenario.ts';
-import { CLIENT, CLIENT2, MARKER_HEADER } from './cast.ts';
+import { checkAnswer, checkConntrack, checkDecision, checkRbac, checkVisited, seenByApp } from '../../common-checks.ts';
+import { HttpConnection } from '../../http-client.ts';
+import { visitsBetween } from '../../observer.ts';
+import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
+import { CLIENT, CLIENT2, MARKER_HEADER } from '../cast.ts';
 
 export const sameNode: Scenario = {
   name: 'same-node',

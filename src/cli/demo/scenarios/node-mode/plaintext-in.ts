@@ -6,11 +6,11 @@ import {
   checkVisited,
   packetsOf,
   seenByApp,
-} from '../common-checks.ts';
-import { HttpConnection } from '../http-client.ts';
-import { clusterNatBetween, routeDecisionText, visitsBetween } from '../observer.ts';
-import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../scenario.ts';
-import { HTTPBIN, NODE_A_IP, OUTSIDE, VIP, VIP_PORT } from './cast.ts';
+} from '../../common-checks.ts';
+import { HttpConnection } from '../../http-client.ts';
+import { clusterNatBetween, routeDecisionText, visitsBetween } from '../../observer.ts';
+import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
+import { HTTPBIN, NODE_A_IP, OUTSIDE, VIP, VIP_PORT } from '../cast.ts';
 
 export const plaintextIn: Scenario = {
   name: 'plaintext-in',
