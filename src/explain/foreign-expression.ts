@@ -1,5 +1,5 @@
 import { AttributeReader } from '../netlink/index.ts';
-import { readValue } from '../netlink/nftables/data.ts';
+import { NFTA_DATA_VALUE } from '../netlink/nftables/constants.ts';
 import type { Opaque } from '../netlink/nftables/expressions/opaque.ts';
 
 // <linux/netfilter/nf_tables.h>: enum nft_range_attributes, nft_ng_attributes, nft_hash_attributes, nft_byteorder_attributes
@@ -101,8 +101,7 @@ export function readForeign({ name, data }: Opaque): Foreign {
     case 'notrack':
       return { type: 'notrack' };
     case 'range': {
-      const from = attributes.get(NFTA_RANGE_FROM_DATA)?.value;
-      const to = attributes.get(NFTA_RANGE_TO_DATA)?.value;
+      const [from, to] = [NFTA_RANGE_FROM_DATA, NFTA_RANGE_TO_DATA].map((type) => valueIn(attributes.get(type)?.bytes));
       if (from === undefined || to === undefined || from.length !== to.length) return unknown;
       return {
         type: 'range',
@@ -165,8 +164,6 @@ interface Attribute {
   /** Of four bytes, in network byte order as nf_tables writes them. */
   readonly number: number;
   readonly text: string;
-  /** Of a nested NFTA_DATA_VALUE. */
-  readonly value: Buffer | undefined;
 }
 
 function numbered(data: Uint8Array): Map<number, Attribute> {
@@ -178,8 +175,15 @@ function numbered(data: Uint8Array): Map<number, Attribute> {
       bytes,
       number: bytes.length === 4 ? bytes.readUInt32BE(0) : 0,
       text: bytes.toString('utf8').replace(/\0.*$/s, ''),
-      value: reader.isNested ? readValue(reader) : undefined,
     });
   }
   return found;
+}
+
+/** The contents of a register inside an attribute. */
+function valueIn(attribute: Buffer | undefined): Buffer | undefined {
+  if (attribute === undefined) return undefined;
+  const data = new AttributeReader(attribute);
+  while (data.next()) if (data.type === NFTA_DATA_VALUE) return Buffer.from(data.bytes());
+  return undefined;
 }

@@ -248,6 +248,7 @@ function payloadHeld({ base, offset, length }: Extract<Expression, { type: 'payl
 function formatOf(name: string): (value: Uint8Array) => string {
   if (name.endsWith('name'))
     return (value) => JSON.stringify(Buffer.from(value).toString('latin1').replace(/\0.*$/s, ''));
+  if (name === 'meta nfproto') return (value) => ({ 2: 'ipv4', 10: 'ipv6' })[value[0]!] ?? hex(value);
   if (name === 'meta l4proto')
     return (value) => ({ 6: 'tcp', 17: 'udp', 1: 'icmp', 58: 'icmpv6' })[value[0]!] ?? hex(value);
   return number;
