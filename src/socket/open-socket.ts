@@ -90,6 +90,7 @@ export function openBound(options: ConnectingOptions): FileDescriptor {
     }
     // IPv6 sockets take these two at SOL_IP as well: they are properties of the port, and SOL_IPV6 has none of its own.
     if (localPortRange !== undefined) set(SOL_IP, IP_LOCAL_PORT_RANGE, localPortRange, 'IP_LOCAL_PORT_RANGE');
+    if (options.reuseAddress) set(SOL_SOCKET, SO_REUSEADDR, 1, 'SO_REUSEADDR');
     if (options.bindAddressNoPort) set(SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, 'IP_BIND_ADDRESS_NO_PORT');
     if (source !== undefined) {
       bindTo(fd, source.ip, source.port, formatSocketAddress(source.ip, source.port), 'socket.connect');

@@ -46,6 +46,8 @@ export interface ConnectingOptions extends SocketOptions {
   readonly port: number;
   /** Bind to this address first, of the same family as `host`; the kernel chooses the port unless one is given. */
   readonly source?: { readonly ip: string; readonly port?: number | undefined } | undefined;
+  /** SO_REUSEADDR: with a `source` with a port, that port only has to be free of listeners, and towards this one destination. Off by default. */
+  readonly reuseAddress?: boolean | undefined;
   /**
    * IP_BIND_ADDRESS_NO_PORT: with a `source` without a port, choose the port at connect time, when it only has to be free towards
    * this one destination. Off by default: such ports come from the half of the range that ordinary clients use too, which is where

@@ -35,7 +35,7 @@ export function relay(fd: number, plan: RelayPlan): void {
   }
   let upstreamFd: number;
   try {
-    upstreamFd = to.dialler.dial(target, sourceIp);
+    upstreamFd = to.dialler.dial(target, sourceIp, records[0]!.source.port);
   } catch (error) {
     return refuse(proxy, fd, records, `connect: ${messageOf(error)}`);
   }

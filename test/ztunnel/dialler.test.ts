@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { type AddressInfo, Socket } from 'node:net';
 import { expect, it } from 'vitest';
 import type { NetworkNamespace } from '../../src/netns/index.ts';
-import { listen } from '../../src/socket/index.ts';
+import { listen, openListener } from '../../src/socket/index.ts';
+import { decodeSockaddr, libc, SOCKADDR_BYTES } from '../../src/system/index.ts';
 import { createDialler, type DiallerOptions } from '../../src/ztunnel/dialler.ts';
 import { runIn, vethPair, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
@@ -59,6 +60,41 @@ describeRequiring('createDialler', { root: true, tools: ['ip'] }, () => {
       expect(await seenBy(proxy, pod, { originalSource: false }, '10.99.0.5')).toBe('10.78.0.1');
       expect(await seenBy(proxy, pod, original, '10.78.0.2')).toBe('10.78.0.1');
       expect(await seenBy(proxy, pod, original, '::ffff:10.78.0.2')).toBe('10.78.0.1');
+    }));
+
+  it('facts 12: from ports that clients do not use by themselves, each once towards a target, in use or not', () =>
+    withPair(async (proxy, pod) => {
+      const servers = await Promise.all([0, 0].map((port) => listen({ namespace: pod, host: '0.0.0.0', port })));
+      const [one, other] = servers.map((server) => ({ ip: '10.78.0.2', port: (server.address() as AddressInfo).port }));
+      const dialled: number[] = [];
+      const dialler = (...sourcePorts: [number, number]) => createDialler({ ...original, sourcePorts });
+      const dial = (by: ReturnType<typeof createDialler>, to = one!, clientPort?: number): number => {
+        const fd = proxy.run(() => by.dial(to, '10.99.0.5', clientPort));
+        dialled.push(fd);
+        const address = Buffer.alloc(SOCKADDR_BYTES);
+        libc().getsockname(fd, address, Int32Array.of(SOCKADDR_BYTES));
+        return decodeSockaddr(address).port;
+      };
+      try {
+        const usual = dial(createDialler(original));
+        expect([usual >= 10_240, usual <= 32_767]).toEqual([true, true]);
+        const four = dialler(20_000, 20_003);
+        expect([dial(four), dial(four), dial(four), dial(four)].sort()).toEqual([20_000, 20_001, 20_002, 20_003]);
+        expect(() => dial(four)).toThrow(expect.objectContaining({ code: 'EADDRNOTAVAIL' }));
+        expect([20_000, 20_001, 20_002, 20_003]).toContain(dial(four, other));
+        const two = dialler(21_000, 21_001);
+        expect([dial(two, one, 21_000), dial(two, other, 21_000)]).toEqual([21_001, 21_001]);
+        // A run of ports in use is jumped over, not walked through.
+        const half = dialler(22_000, 22_499);
+        for (let count = 0; count < 500; count++) dial(half);
+        for (let count = 0; count < 20; count++) expect(dial(dialler(22_000, 22_999))).toBeGreaterThanOrEqual(22_500);
+        using taken = proxy.run(() => openListener({ host: '0.0.0.0', port: 23_000 }));
+        expect(taken.fd).toBeGreaterThan(0);
+        expect(dial(dialler(23_000, 23_001))).toBe(23_001);
+      } finally {
+        for (const fd of dialled) libc().close(fd);
+        for (const server of servers) server.close();
+      }
     }));
 
   it('marks its packets before the first one leaves', () =>

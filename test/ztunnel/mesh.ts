@@ -157,8 +157,8 @@ export class Mesh implements AsyncDisposable {
   readonly #proxies = new Map<NodeName, Ztunnel>();
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
-  /** Below those that the kernel gives out by itself. */
-  #nextPort = 20_000;
+  /** Above those that the kernel gives out by itself, since the proxy dials from those below. */
+  #nextPort = 61_000;
 
   private constructor(prefix: string, lab: Lab, authority: CertificateAuthority, folder: string) {
     this.prefix = prefix;
