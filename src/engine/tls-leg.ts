@@ -54,6 +54,10 @@ export class TlsLeg {
   #connection: Address;
   #ringIn: Address = 0;
   #ringOut: Address = 0;
+  /** Where the ring's memory ends; 0 until its first bytes told where it begins. */
+  #ringEnd: Address = 0;
+  /** False where the ring is known to be empty, which saves asking OpenSSL. */
+  #ringMayHold = false;
   #failure: string | undefined;
   #established = false;
   /** True inside SSL_do_handshake, which calls the verifier: nothing may be freed under it. */
@@ -125,6 +129,7 @@ export class TlsLeg {
     judgeNextPeerBy(this.#verifier, this.#verdict);
     ssl.ERR_clear_error();
     this.#shakingHands = true;
+    this.#ringMayHold = true;
     const result = ssl.SSL_do_handshake(this.#connection);
     this.#shakingHands = false;
     if (this.#closeAsked) {
@@ -162,6 +167,8 @@ export class TlsLeg {
     while (length - total >= 16384) {
       const count = ssl.SSL_read(this.#connection, to + total, length - total);
       if (count <= 0) {
+        // An alert, or the answer to a KeyUpdate. One that comes with data is answered with the next write (RFC 8446 section 4.6.3).
+        this.#ringMayHold = true;
         const end = this.#readEnd(count);
         if (total === 0 || end === TLS_AGAIN) return total || end;
         // The bytes first; what ended the session was read off the socket with them, and nothing would announce it again.
@@ -180,13 +187,14 @@ export class TlsLeg {
   /** Bytes of ciphertext that still fit; a frame of `n` bytes needs {@link tlsBytes}`(n)`. */
   room(): number {
     if (this.#connection === 0) return 0;
-    return this.#ssl.BIO_ctrl_get_write_guarantee(this.#ringIn);
+    return this.#ringMayHold ? this.#ssl.BIO_ctrl_get_write_guarantee(this.#ringIn) : OUTPUT_RING_BYTES;
   }
 
   /** Encrypts `length` bytes (at most {@link TLS_WRITE_MOST}) into the ring; false: no room, or broken. Nothing is sent before {@link flush}. */
   write(from: Address, length: number): boolean {
     if (this.#connection === 0) return false;
     this.#ssl.ERR_clear_error();
+    this.#ringMayHold = true;
     const count = this.#ssl.SSL_write(this.#connection, from, length);
     if (count === length) return true;
     const reason = this.#ssl.SSL_get_error(this.#connection, count);
@@ -198,9 +206,9 @@ export class TlsLeg {
   flush(): typeof TLS_AGAIN | typeof TLS_DONE | typeof TLS_FAILED {
     if (this.#connection === 0) return TLS_FAILED;
     const at = this.#pointers;
-    for (;;) {
+    while (this.#ringMayHold) {
       const length = this.#ssl.BIO_nread0(this.#ringOut, at.address);
-      if (length <= 0) return TLS_DONE;
+      if (length <= 0) break;
       const from = at.buffer.readUInt32LE(0) + at.buffer.readUInt32LE(4) * 0x1_0000_0000;
       const sent = this.#libc.send(this.#fd, from, length, MSG_NOSIGNAL);
       if (sent < 0) {
@@ -208,7 +216,13 @@ export class TlsLeg {
         return reason === EAGAIN || !tcpClosed(this.#fd) ? TLS_AGAIN : this.#fail(`send: ${errnoName(reason)}`);
       }
       this.#ssl.BIO_nread(this.#ringOut, at.address, sent);
+      // OpenSSL fills a new ring from its first byte on.
+      if (this.#ringEnd === 0) this.#ringEnd = from + OUTPUT_RING_BYTES;
+      // What goes on at the ring's beginning lies behind its end: everything else has been sent.
+      if (sent === length && from + length < this.#ringEnd) break;
     }
+    this.#ringMayHold = false;
+    return TLS_DONE;
   }
 
   /** Frees everything of OpenSSL's; an established session says close_notify first, as far as the socket takes it. */
@@ -220,6 +234,7 @@ export class TlsLeg {
     }
     if (this.#established && this.#failure === undefined) {
       this.#ssl.ERR_clear_error();
+      this.#ringMayHold = true;
       this.#ssl.SSL_shutdown(this.#connection);
       this.flush();
     }
