@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRunState, stateDirectoryPath } from '../../src/cli/demo/state-directory.ts';
-import { remainingNamespaces, twoNodes } from '../../src/lab/index.ts';
+import { type LabMode, remainingNamespaces, twoNodes } from '../../src/lab/index.ts';
 
 export const entry = join(import.meta.dirname, '../../src/cli/main.ts');
 
@@ -76,9 +76,11 @@ export function exists(pid: number): boolean {
 }
 
 /** Runs `body` beside a kept mesh, and takes it down whatever happens. */
-export async function withKeptMesh(body: (prefix: string) => Promise<void>): Promise<void> {
+export async function withKeptMesh(body: (prefix: string) => Promise<void>, mode: LabMode = 'node'): Promise<void> {
   const prefix = freshPrefix();
-  const { code, stderr } = await ambient(['demo', '--keep', '--prefix', prefix, '--scenario', 'fast-path']);
+  const { code, stderr } = await ambient([
+    ...['demo', '--mode', mode, '--keep', '--prefix', prefix, '--scenario', 'fast-path'],
+  ]);
   try {
     if (code !== 0) throw new Error(`the mesh did not come up: ${stderr}`);
     await body(prefix);

@@ -42,7 +42,8 @@ describe('checks', () => {
       checkConntrack(checks, 'node-a', entries, 'connection', () => true, '');
     }
     checkConntrack(checks, 'node-a', [entry], 'connection', () => false, '');
-    expect(checks.list.map(({ pass }) => pass)).toEqual([true, false, false, false]);
+    checkConntrack(checks, 'httpbin', [entry], 'connection', () => true, '', '0x111');
+    expect(checks.list.map(({ pass }) => pass)).toEqual([true, false, false, false, false]);
   });
 
   it('an answer that is not the server’s own says nothing of the client', () => {
@@ -84,8 +85,12 @@ describe('the report for a person', () => {
       checks: [],
       request,
     }));
-    const sum = { elapsedMs: 1849, kept: false };
-    expect(summaryText({ ...sum, pass: true, scenarios: [good!, good!] })).toBe('2 scenarios, all pass, 1.8 s\n');
-    expect(summaryText({ ...sum, pass: false, scenarios: [good!, bad!] })).toBe('2 scenarios, 1 FAIL: denied, 1.8 s\n');
+    const sum = { mode: 'pod', elapsedMs: 1849, kept: false } as const;
+    expect(summaryText({ ...sum, pass: true, scenarios: [good!, good!] })).toBe(
+      'pod mode: 2 scenarios, all pass, 1.8 s\n',
+    );
+    expect(summaryText({ ...sum, pass: false, scenarios: [good!, bad!] })).toBe(
+      'pod mode: 2 scenarios, 1 FAIL: denied, 1.8 s\n',
+    );
   });
 });
