@@ -1,30 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { explainPacket, type Packet, readKernelView } from '../../src/explain/index.ts';
+import { explainPacket, readKernelView } from '../../src/explain/index.ts';
 import { apply, podMode } from '../../src/redirection/index.ts';
-import { type Flow, flows, verdicts, withPodWorld } from '../redirection/pod-flows.ts';
+import { flows, verdicts, withPodWorld } from '../redirection/pod-flows.ts';
 import { describeRequiring } from '../support/require.ts';
 import { NftTrace, TRACE_TABLE, type TracedPacket } from './nft-trace.ts';
-
-/** As the pod sees the flow's first packet. */
-function packetOf({ protocol, from, host, port, mark, source }: Flow): Packet {
-  const v6 = host.includes(':');
-  const inside = v6 ? 'fd00:1::2' : '10.1.0.2';
-  const isOwn = host === inside || host === '127.0.0.1' || host === '::1';
-  const vm = host === '10.2.0.1' || host === 'fd00:2::1';
-  const beyond = vm ? (v6 ? 'fd00:2::2' : '10.2.0.2') : v6 ? 'fd00:1::1' : '10.1.0.1';
-  const device = from === 'pod' ? {} : { device: vm ? 'vm0' : 'eth0' };
-  return {
-    source: source ?? (from === 'outside' ? beyond : isOwn ? host : inside),
-    destination: host,
-    destinationPort: port,
-    // The kernel picks another one: no rule tells them apart.
-    sourcePort: 40_000,
-    protocol,
-    ...device,
-    ...(mark === undefined ? {} : { mark }),
-  };
-}
+import { packetOf } from './pod-packet.ts';
 
 function keyOf(protocol: string, source: string, destination: string, port: number | string): string {
   return `${protocol} ${source} ${destination} ${port}`;

@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import {
+  type Explanation,
+  explainPacket,
+  formatExplanation,
+  isComplete,
+  readKernelView,
+} from '../../src/explain/index.ts';
+import { podMode } from '../../src/redirection/index.ts';
+import { loadRendering, renderingTools } from '../redirection/load-rendering.ts';
+import { flows, verdicts, withPodWorld } from '../redirection/pod-flows.ts';
+import { describeRequiring } from '../support/require.ts';
+import { packetOf } from './pod-packet.ts';
+
+/** Who would answer, as `verdicts` names the listeners. */
+function answers({ ending }: Explanation): string {
+  if (ending.kind === 'sent') return 'outside';
+  if (ending.kind !== 'delivered') return ending.kind;
+  return ending.port! >= 15000 ? String(ending.port) : 'pod';
+}
+
+describeRequiring('our own rules as iptables has them', { root: true, tools: renderingTools }, () => {
+  it.each([
+    ['iptables-nft', 'redirect'],
+    ['iptables-nft', 'tproxy'],
+    ['iptables-legacy', 'redirect'],
+    ['iptables-legacy', 'tproxy'],
+  ] as const)(
+    'thirty flows of a pod by %s, inbound by %s: whoever is said to answer does',
+    { timeout: 30_000 },
+    async (rendering, inbound) => {
+      await withPodWorld(async (world) => {
+        loadRendering(rendering, podMode({ inbound, virtualInterfaces: ['vm0'] }), { pod: world.pod });
+        const view = readKernelView(world.pod);
+        const explanations = flows.map(
+          (flow) => [flow.name, explainPacket(view, { ...packetOf(flow), user: 0, group: 0 })] as const,
+        );
+        for (const [, explanation] of explanations)
+          expect(isComplete(explanation), formatExplanation(explanation)).toBe(true);
+        expect(Object.fromEntries(explanations.map(([name, explanation]) => [name, answers(explanation)]))).toEqual(
+          await verdicts(world),
+        );
+      });
+    },
+  );
+});
