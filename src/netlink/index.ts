@@ -23,12 +23,14 @@
 export { AttributeReader } from './attribute-reader.ts';
 export * from './constants.ts';
 export { type FakeAnswer, FakeNetlink, type FakeRequest } from './fake-netlink.ts';
+export type { NetlinkFamily } from './family.ts';
 export { messageEnd, type NetlinkMessage, readMessages } from './message-reader.ts';
-export { formatMessages, messageTypeName, type NetlinkFamily } from './message-text.ts';
+export { formatMessages, messageTypeName } from './message-text.ts';
 export { MessageWriter, type MessageWriterOptions } from './message-writer.ts';
 export type { Netlink, NetlinkRequestOptions } from './netlink.ts';
 export { NetlinkError, type NetlinkErrorInit } from './netlink-error.ts';
 export { type NetlinkOptions, openNetlink } from './netlink-socket.ts';
+export { listTcpSockets, TCP_STATES, type TcpSocket, type TcpState } from './sock-diag.ts';
 export {
   type NotificationOptions,
   type NotificationSource,

@@ -17,10 +17,8 @@ import {
   NLMSG_NOOP,
   NLMSG_OVERRUN,
 } from './constants.ts';
+import type { NetlinkFamily } from './family.ts';
 import { messageEnd } from './message-reader.ts';
-
-/** Which numbering a message's type belongs to. */
-export type NetlinkFamily = 'route' | 'netfilter';
 
 /**
  * Messages as text, in the form of libmnl (`nft --debug=mnl`): a header table, then four bytes a line, attributes named by length,
@@ -53,6 +51,7 @@ export function messageTypeName(type: number, family: NetlinkFamily): string {
     const object = ROUTE_OBJECTS[(type - 16) >> 2];
     return object === undefined ? String(type) : `RTM_${ROUTE_VERBS[type & 3]}${object}`;
   }
+  if (family === 'sock-diag') return type === 20 ? 'SOCK_DIAG_BY_FAMILY' : String(type);
   if (type === NFNL_MSG_BATCH_BEGIN) return 'NFNL_MSG_BATCH_BEGIN';
   if (type === NFNL_MSG_BATCH_END) return 'NFNL_MSG_BATCH_END';
   return `${NETFILTER_SUBSYSTEMS[type >> 8] ?? type >> 8}/${type & 0xff}`;
@@ -61,6 +60,8 @@ export function messageTypeName(type: number, family: NetlinkFamily): string {
 /** Bytes of the fixed header between nlmsghdr and the first attribute: 16 for `struct ifinfomsg`, 4 for `struct nfgenmsg`. */
 export function fixedHeaderBytes(type: number, family: NetlinkFamily): number {
   if (family === 'netfilter') return 4;
+  // struct inet_diag_msg; a request has less, and no attributes.
+  if (family === 'sock-diag') return 72;
   return ROUTE_HEADER_BYTES[(type - 16) >> 2] ?? 0;
 }
 

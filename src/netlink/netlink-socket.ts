@@ -15,8 +15,6 @@ import {
   NETLINK_CAP_ACK,
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
-  NETLINK_NETFILTER,
-  NETLINK_ROUTE,
   POLLIN,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
@@ -39,15 +37,16 @@ import {
   NLMSG_OVERRUN,
 } from './constants.ts';
 import { readAcknowledgement, refusal } from './extended-ack.ts';
+import { type NetlinkFamily, netlinkProtocols } from './family.ts';
 import { messageEnd, type NetlinkMessage, readMessages } from './message-reader.ts';
-import { fixedHeaderBytes, formatMessages, messageTypeName, type NetlinkFamily } from './message-text.ts';
+import { fixedHeaderBytes, formatMessages, messageTypeName } from './message-text.ts';
 import type { Netlink, NetlinkRequestOptions } from './netlink.ts';
 import { NetlinkError } from './netlink-error.ts';
 import { formatMessagesForNft } from './nftables/debug-text.ts';
 
 /** How a netlink socket is opened. */
 export interface NetlinkOptions {
-  /** NETLINK_ROUTE or NETLINK_NETFILTER. */
+  /** NETLINK_ROUTE, NETLINK_NETFILTER or NETLINK_SOCK_DIAG. */
   readonly family: NetlinkFamily;
   /**
    * Where the socket is made, and what it speaks about for life: a `NetworkNamespace` of `ambient-kit/netns`, which may be closed
@@ -84,8 +83,8 @@ export function openNetlink(options: NetlinkOptions): Netlink {
 function checkOptions(options: NetlinkOptions): void {
   const invalid = (field: string, message: string) =>
     new InvalidInputError({ code: 'ERR_NETLINK_INVALID', op: 'netlink.open', field, message });
-  if (options.family !== 'route' && options.family !== 'netfilter') {
-    throw invalid('family', `${JSON.stringify(options.family)} is neither route nor netfilter`);
+  if (!Object.hasOwn(netlinkProtocols, options.family)) {
+    throw invalid('family', `${JSON.stringify(options.family)} is none of ${Object.keys(netlinkProtocols).join(', ')}`);
   }
   for (const field of ['receiveBufferBytes', 'timeoutMs', 'maxReplyBytes', 'dumpRetries'] as const) {
     const value = options[field];
@@ -124,9 +123,8 @@ class NetlinkSocket implements Netlink {
     this.#trace =
       options.trace ?? (DUMPS.has(env.AMBIENT_NETLINK_DEBUG ?? '') ? (text) => stderr.write(text) : undefined);
     this.#format = env.AMBIENT_NETLINK_DEBUG === 'nft' ? formatMessagesForNft : formatMessages;
-    const protocol = options.family === 'route' ? NETLINK_ROUTE : NETLINK_NETFILTER;
     const fd = check(
-      libc().socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol),
+      libc().socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, netlinkProtocols[options.family]),
       'socket',
       'AF_NETLINK',
       'netlink.open',

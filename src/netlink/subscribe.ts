@@ -10,8 +10,6 @@ import {
   libc,
   MSG_DONTWAIT,
   MSG_TRUNC,
-  NETLINK_NETFILTER,
-  NETLINK_ROUTE,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SOCK_CLOEXEC,
@@ -19,8 +17,9 @@ import {
   SOL_NETLINK,
   SOL_SOCKET,
 } from '../system/index.ts';
+import { type NetlinkFamily, netlinkProtocols } from './family.ts';
 import { type NetlinkMessage, readMessages } from './message-reader.ts';
-import type { NetlinkFamily } from './message-text.ts';
+
 import { NetlinkError } from './netlink-error.ts';
 
 /** What one reading gave. */
@@ -85,7 +84,7 @@ class KernelNotifications implements NotificationSource {
   readonly #senderLength = new Int32Array(1);
 
   constructor(family: NetlinkFamily, groups: readonly number[], receiveBufferBytes: number) {
-    const protocol = family === 'route' ? NETLINK_ROUTE : NETLINK_NETFILTER;
+    const protocol = netlinkProtocols[family];
     const op = 'netlink.subscribe';
     const fd = check(libc().socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'socket', 'AF_NETLINK', op);
     this.#descriptor = new FileDescriptor(fd, `netlink ${family} notification socket`);

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { formatIp, ipFromBytes } from '../ip/index.ts';
+import { listTcpSockets, NetlinkError, openNetlink, type TcpState } from '../netlink/index.ts';
 import type { NetworkNamespace } from '../netns/index.ts';
+import { ENOENT } from '../system/index.ts';
 
 /** Both ends of a TCP connection, as its socket has them. */
 export interface OpenConnection {
@@ -11,8 +13,32 @@ export interface OpenConnection {
 /** States of `<net/tcp_states.h>` in which a connection is there, or has not wholly ended: all but SYN_SENT, TIME_WAIT, LISTEN. */
 const OPEN_STATES: ReadonlySet<string> = new Set(['01', '03', '04', '05', '08', '09', '0B']);
 
+/** The same for sock_diag. */
+const OPEN: readonly TcpState[] = [
+  'ESTABLISHED',
+  'SYN_RECV',
+  'NEW_SYN_RECV',
+  'FIN_WAIT1',
+  'FIN_WAIT2',
+  'CLOSE_WAIT',
+  'LAST_ACK',
+  'CLOSING',
+];
+
 /** The TCP connections that sockets of a namespace have open, IPv4 and IPv6. */
 export function openConnections(namespace: NetworkNamespace): OpenConnection[] {
+  using netlink = openNetlink({ family: 'sock-diag', namespace });
+  try {
+    return listTcpSockets(netlink, OPEN);
+  } catch (error) {
+    // A kernel without CONFIG_INET_DIAG.
+    if (!(error instanceof NetlinkError) || error.errno !== ENOENT) throw error;
+    return readProcNetTcp(namespace);
+  }
+}
+
+/** As {@link openConnections}, by the files that every kernel has: a walk of the machine's whole table for each, line by line. */
+export function readProcNetTcp(namespace: NetworkNamespace): OpenConnection[] {
   // `/proc/net` is the main thread's, whose namespace may be another.
   return namespace.run(() =>
     ['tcp', 'tcp6'].flatMap((file) => {

@@ -1,6 +1,7 @@
 import { NFNL_SUBSYS_NFTABLES } from '../constants.ts';
+import type { NetlinkFamily } from '../family.ts';
 import { type NetlinkMessage, readMessages } from '../message-reader.ts';
-import { formatMessages, messageTypeName, type NetlinkFamily } from '../message-text.ts';
+import { formatMessages, messageTypeName } from '../message-text.ts';
 import { NFPROTO_IPV6, NFT_MSG_NEWRULE } from './constants.ts';
 import type { Expression } from './expressions/index.ts';
 import { decodeRule, type InstalledRule, type Rule } from './rule.ts';
