@@ -42,14 +42,17 @@ const UNSHARE = [
 ];
 
 /**
- * What the first process of the namespaces does. Descriptor 3 is ours: it is told the command's process id once all is in place, and
- * when it closes, because this process is gone, everything inside is killed. Descriptor 4 is the standard error for the command.
- * The shell stays: as the first process it would be deaf to signals and have orphans to wait for, which is no life for a command.
+ * What the first process of the namespaces does. Descriptor 3 is ours: it is told the command's process id once all is in place, and its
+ * exit code, since `unshare` ends by the signal that it has held back meanwhile; when it closes, because this process is gone, everything
+ * inside is killed. Descriptor 4 is the standard error for the command.
+ * The shell stays: as the first process a command would be deaf to signals and have orphans to wait for. It catches the signals of a
+ * terminal, so as to outlive the command; in the command they are as they were, since what is caught is not inherited.
  * /run comes last, since on some systems the tools are in it.
  */
 const FIRST_PROCESS = `
+trap : INT TERM HUP
 mount -t sysfs sysfs /sys && printf 1 >/sys/class/net/lo/flags || exit
-(read -r _; kill -KILL -1) <&3 >/dev/null 2>&1 4>&- &
+(trap '' HUP; read -r _; kill -KILL -1) <&3 >/dev/null 2>&1 4>&- &
 (
   variable=$1
   shift
@@ -60,7 +63,9 @@ mount -t sysfs sysfs /sys && printf 1 >/sys/class/net/lo/flags || exit
   printf '%s\\n' "$pid" >&3
   exec "$@" 2>&4 3>&- 4>&-
 )
-exit $?
+code=$?
+printf '%s\\n' "$code" >&3
+exit "$code"
 `;
 
 /**
@@ -147,6 +152,7 @@ class Inside {
   /** Resolves with the exit code when the command and all that it started are gone. */
   readonly ended: Promise<number>;
   readonly #child: ChildProcess;
+  #exitCode: number | undefined;
   #diagnostic = '';
   #spawnError: NodeJS.ErrnoException | undefined;
   readonly #early: NodeJS.Signals[] = [];
@@ -158,10 +164,12 @@ class Inside {
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#diagnostic = (this.#diagnostic + text).slice(0, MAX_DIAGNOSTIC_CHARACTERS);
     });
-    let line = '';
+    let told = '';
     control?.setEncoding('latin1').on('data', (text: string) => {
-      line += text;
-      if (line.endsWith('\n')) this.#arrived(Number(line));
+      told += text;
+      const [pid, exitCode, rest] = told.split('\n');
+      if (this.pid === undefined && exitCode !== undefined) this.#arrived(Number(pid));
+      if (rest !== undefined) this.#exitCode = Number(exitCode);
     });
     control?.on('error', () => {});
     this.ended = new Promise((resolve) => {
@@ -169,7 +177,9 @@ class Inside {
         this.#spawnError = error;
         resolve(127);
       });
-      child.once('close', (code, signal) => resolve(code ?? 128 + constants.signals[signal!]));
+      child.once('close', (code, signal) => {
+        resolve(this.#exitCode ?? code ?? 128 + constants.signals[signal!]);
+      });
     });
   }
 

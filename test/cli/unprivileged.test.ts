@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createNamespace, deleteNamespace, listNamespaces } from '../../src/netns/index.ts';
@@ -22,6 +22,8 @@ function start(args: readonly string[], environment: Readonly<Record<string, str
   const [program, all] = copy.asNobody(...args);
   const child = spawn(program, all, {
     cwd: '/',
+    // A process group of its own, as a shell gives a command.
+    detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...environment },
     timeout: TIMEOUT_MS,
@@ -39,6 +41,13 @@ function start(args: readonly string[], environment: Readonly<Record<string, str
   });
   child.on('close', (code) => finish({ code, stdout: run.stdout, stderr: run.stderr }));
   return run;
+}
+
+/** Whether this kernel has user namespaces for others than root. */
+function mayNobody(): boolean {
+  const drop = ['--reuid', `${NOBODY}`, '--regid', `${NOBODY}`, '--clear-groups'];
+  const enter = ['unshare', '--user', '--map-root-user', '--mount', 'true'];
+  return spawnSync('setpriv', [...drop, ...enter], { cwd: '/' }).status === 0;
 }
 
 /** The demo's own process id, from its first line. */
@@ -68,6 +77,15 @@ describeRequiring(
       copy = new EverybodysCopy();
     });
     afterAll(() => copy[Symbol.dispose]());
+
+    if (!mayNobody()) {
+      it('is refused in one sentence that says why', async () => {
+        const { code, stderr } = await start(['demo']).ended;
+        expect(code).toBe(2);
+        expect(stderr).toMatch(/^ambient demo needs root, or a user namespace, which cannot be had here: .*\n$/);
+      });
+      return;
+    }
 
     it('passes every scenario, from a folder it may not write, without a home', { timeout: TIMEOUT_MS }, async () => {
       const { code, stdout, stderr } = await start(['demo', '--json']).ended;
@@ -149,7 +167,8 @@ describeRequiring(
         '10.244.1.10',
       );
       expect(run.child.exitCode).toBeNull();
-      run.child.kill('SIGINT');
+      // What Ctrl-C does: to all of them.
+      process.kill(-run.child.pid!, 'SIGINT');
       expect((await run.ended).code).toBe(0);
       expect(processesIn(namespace)).toEqual([]);
     });
