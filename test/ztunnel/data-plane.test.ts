@@ -15,78 +15,105 @@ import {
   VIP,
 } from './mesh.ts';
 
-for (const threads of [1, 2]) {
-  describeRequiring(`the data plane with ${threads} thread${threads > 1 ? 's' : ''} a node`, { root: true }, () => {
-    let mesh: Mesh;
-    const bodyBytes = 32 << 20;
+for (const [mode, threads] of [
+  ['node', 1],
+  ['node', 2],
+  ['pod', 1],
+  ['pod', 2],
+] as const) {
+  describeRequiring(
+    `the data plane in ${mode} mode with ${threads} thread${threads > 1 ? 's' : ''} a node`,
+    { root: true },
+    () => {
+      let mesh: Mesh;
+      const bodyBytes = 32 << 20;
 
-    beforeAll(async () => {
-      mesh = await Mesh.start({ prefix: `zd${threads}${process.pid % 1000}-`, ztunnel: { threads } });
-      for (const pod of ['httpbin', 'client2', 'outside'] as const) {
-        await mesh.serve(pod, 80, new EchoServer().handle);
-        // A body in, its digest out; and one more body, whose digest comes by another way.
-        await mesh.serve(pod, 81, async (socket) => socket.end((await receiveBody(socket)).digest));
-        await mesh.serve(pod, 82, (socket) => void sendBody(socket, bodyBytes));
+      beforeAll(async () => {
+        mesh = await Mesh.start({ prefix: `zd${mode[0]}${threads}${process.pid % 1000}-`, mode, ztunnel: { threads } });
+        for (const pod of ['httpbin', 'client2', 'outside'] as const) {
+          await mesh.serve(pod, 80, new EchoServer().handle);
+          // A body in, its digest out; and one more body, whose digest comes by another way.
+          await mesh.serve(pod, 81, async (socket) => socket.end((await receiveBody(socket)).digest));
+          await mesh.serve(pod, 82, (socket) => void sendBody(socket, bodyBytes));
+        }
+      });
+      afterAll(() => mesh?.[Symbol.asyncDispose]());
+
+      const paths: [string, PodName, string][] = [
+        ['cross-node, by its service', 'sleep', VIP],
+        ['same node', 'sleep', CLIENT2],
+        ['outside', 'sleep', OUTSIDE],
+        ['plaintext in', 'outside', HTTPBIN],
+      ];
+      for (const [what, from, host] of paths) {
+        it(`${what}: 64 at once, four times, and none is lost`, async () => {
+          for (let round = 0; round < 4; round++) {
+            const answers = await Promise.all(
+              Array.from({ length: 64 }, (_, i) => mesh.ask(from, host, 80, `${round}/${i}`.padEnd(1000 * i, '.'))),
+            );
+            expect(answers.filter(({ error }) => error !== undefined)).toEqual([]);
+            answers.forEach(({ received }, i) => {
+              expect(received.length).toBe(Math.max(1000 * i, `${round}/${i}`.length));
+              expect(received.toString('latin1', 0, `${round}/${i}`.length)).toBe(`${round}/${i}`);
+            });
+          }
+        });
+
+        it(`${what}: ${threads > 1 ? 100 : 1000} one after another`, async () => {
+          for (let i = 0; i < (threads > 1 ? 100 : 1000); i++) {
+            const { received, error } = await mesh.ask(from, host, 80, `number ${i}`);
+            if (error !== undefined || received.toString() !== `number ${i}`) throw new Error(`number ${i}: ${error}`);
+          }
+        });
       }
-    });
-    afterAll(() => mesh?.[Symbol.asyncDispose]());
 
-    const paths: [string, PodName, string][] = [
-      ['cross-node, by its service', 'sleep', VIP],
-      ['same node', 'sleep', CLIENT2],
-      ['outside', 'sleep', OUTSIDE],
-      ['plaintext in', 'outside', HTTPBIN],
-    ];
-    for (const [what, from, host] of paths) {
-      it(`${what}: 64 at once, four times, and none is lost`, async () => {
-        for (let round = 0; round < 4; round++) {
-          const answers = await Promise.all(
-            Array.from({ length: 64 }, (_, i) => mesh.ask(from, host, 80, `${round}/${i}`.padEnd(1000 * i, '.'))),
-          );
-          expect(answers.filter(({ error }) => error !== undefined)).toEqual([]);
-          answers.forEach(({ received }, i) => {
-            expect(received.length).toBe(Math.max(1000 * i, `${round}/${i}`.length));
-            expect(received.toString('latin1', 0, `${round}/${i}`.length)).toBe(`${round}/${i}`);
-          });
+      it('every connection is told of exactly once on each side, and the counts agree', async () => {
+        const [a, b] = await eventually(async () => {
+          const stats = [await mesh.proxy('a').stats(), await mesh.proxy('b').stats()] as const;
+          return stats.every(({ openConnections }) => openConnections === 0) && stats;
+        });
+        expect([a.connectionsFailed, b.connectionsFailed]).toEqual([0, 0]);
+        expect([a.connectionsOpened, b.connectionsOpened]).toEqual([a.connectionsClosed, b.connectionsClosed]);
+        const outbound = mesh.accessLines('a').filter(({ fields }) => fields['dst.identity'] === identityOf('httpbin'));
+        const inbound = mesh.accessLines('b').filter(({ fields }) => fields['src.identity'] === identityOf('sleep'));
+        expect(inbound.length).toBe(outbound.length);
+        expect(mesh.accessLines('a').length).toBe(a.connectionsClosed);
+        expect(mesh.decisions('b').length).toBe(b.connectionsClosed);
+        expect(mesh.warnings).toEqual([]);
+      });
+
+      it('every thread accepts its share of what pods open', async () => {
+        const parts = await mesh.proxy('a').threadStats();
+        const opened = parts.map(({ connectionsOpened }) => connectionsOpened);
+        expect(opened.length).toBe(threads);
+        expect(opened.reduce((a, b) => a + b)).toBe((await mesh.proxy('a').stats()).connectionsOpened);
+        // The kernel spreads a thousand and more by their addresses and ports.
+        expect(Math.min(...opened) / Math.max(...opened)).toBeGreaterThan(0.5);
+      });
+
+      it('every thread accepts its share of what comes in', async () => {
+        const before = await mesh.proxy('b').threadStats();
+        await Promise.all(Array.from({ length: 200 }, (_, i) => mesh.ask('outside', HTTPBIN, 80, `${i}`)));
+        const after = await mesh.proxy('b').threadStats();
+        for (const [i, { connectionsOpened }] of after.entries()) {
+          expect(connectionsOpened - before[i]!.connectionsOpened).toBeGreaterThan(threads > 1 ? 50 : 199);
         }
       });
 
-      it(`${what}: ${threads > 1 ? 100 : 1000} one after another`, async () => {
-        for (let i = 0; i < (threads > 1 ? 100 : 1000); i++) {
-          const { received, error } = await mesh.ask(from, host, 80, `number ${i}`);
-          if (error !== undefined || received.toString() !== `number ${i}`) throw new Error(`number ${i}: ${error}`);
+      it('bodies of 32 MiB, up and down, arrive whole, by HBONE and spliced', { timeout: 60_000 }, async () => {
+        for (const host of [HTTPBIN, CLIENT2]) {
+          const up = await mesh.connect('sleep', host, 81);
+          const answer = untilEnd(up);
+          const sent = await sendBody(up, bodyBytes);
+          expect((await answer).received.toString()).toBe(sent);
+          const down = await mesh.connect('sleep', host, 82);
+          const received = await receiveBody(down);
+          down.end();
+          expect(received).toEqual({ bytes: bodyBytes, digest: sent });
         }
       });
-    }
-
-    it('every connection is told of exactly once on each side, and the counts agree', async () => {
-      const [a, b] = await eventually(async () => {
-        const stats = [await mesh.proxy('a').stats(), await mesh.proxy('b').stats()] as const;
-        return stats.every(({ openConnections }) => openConnections === 0) && stats;
-      });
-      expect([a.connectionsFailed, b.connectionsFailed]).toEqual([0, 0]);
-      expect([a.connectionsOpened, b.connectionsOpened]).toEqual([a.connectionsClosed, b.connectionsClosed]);
-      const outbound = mesh.accessLines('a').filter(({ fields }) => fields['dst.identity'] === identityOf('httpbin'));
-      const inbound = mesh.accessLines('b').filter(({ fields }) => fields['src.identity'] === identityOf('sleep'));
-      expect(inbound.length).toBe(outbound.length);
-      expect(mesh.accessLines('a').length).toBe(a.connectionsClosed);
-      expect(mesh.decisions('b').length).toBe(b.connectionsClosed);
-      expect(mesh.warnings).toEqual([]);
-    });
-
-    it('bodies of 32 MiB, up and down, arrive whole, by HBONE and spliced', { timeout: 60_000 }, async () => {
-      for (const host of [HTTPBIN, CLIENT2]) {
-        const up = await mesh.connect('sleep', host, 81);
-        const answer = untilEnd(up);
-        const sent = await sendBody(up, bodyBytes);
-        expect((await answer).received.toString()).toBe(sent);
-        const down = await mesh.connect('sleep', host, 82);
-        const received = await receiveBody(down);
-        down.end();
-        expect(received).toEqual({ bytes: bodyBytes, digest: sent });
-      }
-    });
-  });
+    },
+  );
 }
 
 describeRequiring('drain', { root: true }, () => {

@@ -11,7 +11,7 @@ import { createLab, type Lab, type LabMode, twoNodes } from '../../src/lab/index
 import type { NetworkNamespace } from '../../src/netns/index.ts';
 import { connect, listen } from '../../src/socket/index.ts';
 import { SystemError } from '../../src/system/index.ts';
-import { startZtunnel, type Ztunnel, type ZtunnelOptions } from '../../src/ztunnel/index.ts';
+import { type PodOptions, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../../src/ztunnel/index.ts';
 
 export const VIP = '10.96.0.105';
 export const HTTPBIN = '10.244.2.10';
@@ -144,12 +144,13 @@ export interface MeshOptions extends Registry {
   /** Proxies to start. Default both. */
   readonly proxies?: readonly NodeName[];
   readonly ztunnel?: Partial<ZtunnelOptions>;
-  /** Where the lab redirects. Default on the nodes. */
+  /** Where the lab redirects. Default on the nodes; in pods, proxies are shared ones that serve each pod of their node. */
   readonly mode?: LabMode;
 }
 
 export class Mesh implements AsyncDisposable {
   readonly prefix: string;
+  readonly mode: LabMode;
   readonly lab: Lab;
   readonly authority: CertificateAuthority;
   readonly folder: string;
@@ -157,24 +158,32 @@ export class Mesh implements AsyncDisposable {
   readonly #proxies = new Map<NodeName, Ztunnel>();
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
-  /** Above those that the kernel gives out by itself, since the proxy dials from those below. */
+  /** Above those that the kernel gives out by itself, since the proxy dials from those below; then below the proxy's. */
   #nextPort = 61_000;
 
-  private constructor(prefix: string, lab: Lab, authority: CertificateAuthority, folder: string) {
+  private constructor(prefix: string, mode: LabMode, lab: Lab, authority: CertificateAuthority, folder: string) {
     this.prefix = prefix;
+    this.mode = mode;
     this.lab = lab;
     this.authority = authority;
     this.folder = folder;
   }
 
   static async start(options: MeshOptions): Promise<Mesh> {
-    const lab = await createLab(twoNodes(options.prefix), { mode: options.mode ?? 'node' });
-    const folder = mkdtempSync(join(tmpdir(), options.prefix));
+    const { prefix, mode = 'node', ztunnel = {} } = options;
+    const lab = await createLab(twoNodes(prefix), { mode });
+    const folder = mkdtempSync(join(tmpdir(), prefix));
     const authority = await CertificateAuthority.create({ trustDomain: TRUST_DOMAIN });
-    const mesh = new Mesh(options.prefix, lab, authority, folder);
+    const mesh = new Mesh(prefix, mode, lab, authority, folder);
     mesh.write(options);
     try {
-      await Promise.all((options.proxies ?? ['a', 'b']).map((node) => mesh.startProxy(node, options.ztunnel)));
+      await Promise.all(
+        (options.proxies ?? ['a', 'b']).map(async (node) => {
+          const proxy = await mesh.startProxy(node, ztunnel);
+          if (mode === 'node' || ztunnel.mode !== undefined) return;
+          await Promise.all(mesh.podsOf(node).map((pod) => proxy.addPod(pod)));
+        }),
+      );
     } catch (error) {
       await mesh[Symbol.asyncDispose]();
       throw error;
@@ -199,6 +208,7 @@ export class Mesh implements AsyncDisposable {
   async options(node: NodeName, more: Partial<ZtunnelOptions> = {}): Promise<ZtunnelOptions> {
     return {
       namespace: `${this.prefix}ztunnel-${node}`,
+      mode: this.mode === 'pod' ? 'shared' : 'node',
       nodeName: `node-${node}`,
       trustDomain: TRUST_DOMAIN,
       discovery: { path: this.path },
@@ -214,6 +224,15 @@ export class Mesh implements AsyncDisposable {
     const proxy = await startZtunnel(await this.options(node, more));
     this.#proxies.set(node, proxy);
     return proxy;
+  }
+
+  /** A pod as a shared proxy is told of it. */
+  pod(name: string): PodOptions {
+    return { uid: name, name, namespace: 'default', serviceAccount: name, netns: `${this.prefix}${name}` };
+  }
+
+  podsOf(node: NodeName): PodOptions[] {
+    return this.lab.node(`node-${node}`).pods.map(({ name }) => this.pod(name));
   }
 
   proxy(node: NodeName): Ztunnel {
@@ -249,7 +268,8 @@ export class Mesh implements AsyncDisposable {
   /** Connects, sends, ends its half, and waits for the other. */
   async ask(pod: PodName, host: string, port: number, question: string | Buffer): Promise<Outcome> {
     // Chosen here, since a proxy that refuses may reset the connection before it can be asked for its port.
-    const localPort = this.#nextPort++;
+    const localPort = this.#nextPort;
+    this.#nextPort = localPort === 65_535 ? 1024 : localPort + 1;
     let socket: Socket;
     try {
       socket = await this.connect(pod, host, port, localPort);
