@@ -118,14 +118,17 @@ async function enter(options: UserNamespaceCommand): Promise<number | { readonly
   validate(command, args, pidVariable, timeoutMs);
   signal?.throwIfAborted();
   const entering = [...UNSHARE, 'sh', '-c', FIRST_PROCESS, 'sh', pidVariable, command, ...args];
+  // At a terminal, Ctrl-C is sent to the command as well. Elsewhere it comes from us alone: whoever signals our process group does not
+  // reach it.
+  const hasTerminal = process.stdin.isTTY === true;
   const child = spawn('unshare', entering, {
     env: environment,
+    detached: !hasTerminal,
     stdio: ['inherit', 'inherit', 'pipe', 'pipe', 2],
   });
   const inside = new Inside(child);
   const onSignal = (name: NodeJS.Signals) => {
-    // Whoever typed Ctrl-C has sent it to every process at that terminal.
-    if (name !== 'SIGINT' || !process.stdin.isTTY) inside.send(name);
+    if (name !== 'SIGINT' || !hasTerminal) inside.send(name);
   };
   const onAbort = () => inside.kill();
   for (const name of PASSED_ON) process.on(name, onSignal);
