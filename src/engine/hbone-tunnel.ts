@@ -14,11 +14,9 @@ import {
   EPOLLIN,
   EPOLLOUT,
   errnoName,
-  IPPROTO_TCP,
   libc,
   SO_ERROR,
   SOL_SOCKET,
-  TCP_NODELAY,
 } from '../system/index.ts';
 import { describeThrown } from './describe-thrown.ts';
 import { type EngineMemory, RECEIVE_BYTES } from './engine-memory.ts';
@@ -62,7 +60,10 @@ export interface TunnelInit {
   readonly reactor: Reactor;
   readonly memory: EngineMemory;
   readonly role: 'client' | 'server';
-  /** A non-blocking socket, connecting or connected; the tunnel owns it from here on, and closes it where its constructor throws. */
+  /**
+   * A non-blocking socket, connecting or connected, with TCP_NODELAY (`ambient-kit/socket` sets it); the tunnel owns it from here on, and
+   * closes it where its constructor throws.
+   */
   readonly fd: number;
   readonly context: TlsContext;
   readonly verifier: PeerVerifier;
@@ -136,7 +137,6 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
       this.http2 = new Http2Connection<TunnelStream>(init.role, this, init.http2);
       // Before the connection stands, since the context may be closed by then: a rotation waits for nobody.
       this.#tls = new TlsLeg(this.fd, init.context, init.role, init.verifier);
-      libc().setsockopt(this.fd, IPPROTO_TCP, TCP_NODELAY, Int32Array.of(1), 4);
       this.reactor.add(this, this.#interest);
     } catch (error) {
       this.#tls?.close();

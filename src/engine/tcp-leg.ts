@@ -11,7 +11,6 @@ import {
   EPOLLRDHUP,
   errno,
   errnoName,
-  IPPROTO_TCP,
   type Libc,
   libc,
   MSG_NOSIGNAL,
@@ -19,7 +18,6 @@ import {
   SHUT_WR,
   SO_ERROR,
   SOL_SOCKET,
-  TCP_NODELAY,
   tcpClosed,
 } from '../system/index.ts';
 import type { EngineMemory } from './engine-memory.ts';
@@ -47,13 +45,12 @@ export const LEG_AGAIN = -1;
 /** {@link TcpLeg.read}: broken; the owner has been told by {@link LegOwner.onLegFailed}. */
 export const LEG_FAILED = -2;
 
-const ON = Int32Array.of(1);
-
 /**
  * One plain TCP connection in the reactor. Edge-triggered, so it is registered once and never again; what the kernel announced is kept
  * in flags until it is used up. Bytes that the socket does not take wait in chunks, and are the owner's to bound.
  *
- * Owns the descriptor from the constructor on, and closes it where that throws.
+ * Owns the descriptor from the constructor on, and closes it where that throws. Its options are its maker's, TCP_NODELAY first of all:
+ * `ambient-kit/socket` sets it.
  */
 export class TcpLeg implements Pollable {
   readonly fd: number;
@@ -75,7 +72,6 @@ export class TcpLeg implements Pollable {
     this.#memory = memory;
     this.#owner = owner;
     this.#connecting = connecting;
-    this.#libc.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ON, 4);
     try {
       reactor.add(this, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     } catch (error) {

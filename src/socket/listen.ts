@@ -9,8 +9,6 @@ export interface ListenOptions extends ListenerOptions {
   readonly allowHalfOpen?: boolean | undefined;
   /** Accepted sockets read nothing until `resume()`. Off by default. */
   readonly pauseOnConnect?: boolean | undefined;
-  /** TCP_NODELAY on accepted sockets, on by default. */
-  readonly noDelay?: boolean | undefined;
   /** Closes the server, at any time. */
   readonly signal?: AbortSignal | undefined;
 }

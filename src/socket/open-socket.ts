@@ -27,6 +27,7 @@ import {
   SOL_SOCKET,
   SOL_TCP,
   SystemError,
+  TCP_CONGESTION,
   TCP_KEEPCNT,
   TCP_KEEPIDLE,
   TCP_KEEPINTVL,
@@ -81,7 +82,6 @@ export function openBound(options: ConnectingOptions): FileDescriptor {
   return openIn(options, checked, 'socket.connect', (fd) => {
     const set = (level: number, option: number, value: number, name: string) =>
       setOption(fd, level, option, value, name, 'socket.connect');
-    if (options.noDelay !== false) set(SOL_TCP, TCP_NODELAY, 1, 'TCP_NODELAY');
     if (keepAlive !== undefined) {
       set(SOL_SOCKET, SO_KEEPALIVE, 1, 'SO_KEEPALIVE');
       set(SOL_TCP, TCP_KEEPIDLE, keepAlive.idle, 'TCP_KEEPIDLE');
@@ -114,6 +114,12 @@ function openIn(
   try {
     const { fd } = descriptor;
     if (checked.mark !== undefined) setOption(fd, SOL_SOCKET, SO_MARK, checked.mark, 'SO_MARK', op);
+    if (options.noDelay !== false) setOption(fd, SOL_TCP, TCP_NODELAY, 1, 'TCP_NODELAY', op);
+    const { congestionControl } = checked;
+    if (congestionControl !== undefined) {
+      const outcome = libc().setsockopt(fd, SOL_TCP, TCP_CONGESTION, congestionControl, congestionControl.length);
+      check(outcome, 'setsockopt', `TCP_CONGESTION ${options.congestionControl}`, op);
+    }
     if (options.transparent) {
       setOption(fd, SOL_IP, IP_TRANSPARENT, 1, 'IP_TRANSPARENT', op);
       if (family === AF_INET6) setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1, 'IPV6_TRANSPARENT', op);

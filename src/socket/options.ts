@@ -13,6 +13,13 @@ export interface SocketOptions {
   readonly mark?: number | undefined;
   /** IP_FREEBIND: bind to an address that this machine does not have (yet). Off by default. */
   readonly freebind?: boolean | undefined;
+  /** TCP_NODELAY, on by default: what relays must not add a delay of its own. Accepted sockets inherit the listener's. */
+  readonly noDelay?: boolean | undefined;
+  /**
+   * TCP_CONGESTION: the congestion control by its name, `reno` or `cubic`; accepted sockets inherit the listener's. The namespace's own
+   * by default (net.ipv4.tcp_congestion_control). The kernel answers `ENOENT` for one that it does not have.
+   */
+  readonly congestionControl?: string | undefined;
 }
 
 /** A listening socket. */
@@ -56,8 +63,6 @@ export interface ConnectingOptions extends SocketOptions {
   readonly bindAddressNoPort?: boolean | undefined;
   /** IP_LOCAL_PORT_RANGE (Linux 6.3): the kernel chooses the source port from here, both ends included. */
   readonly localPortRange?: readonly [from: number, to: number] | undefined;
-  /** TCP_NODELAY, on by default: what relays must not add a delay of its own. */
-  readonly noDelay?: boolean | undefined;
   /** Off by default; `true` takes the defaults of {@link KeepAlive}. */
   readonly keepAlive?: boolean | KeepAlive | undefined;
 }

@@ -15,6 +15,8 @@ export interface CheckedSocket {
   readonly host: string;
   readonly port: number;
   readonly mark: number | undefined;
+  /** As TCP_CONGESTION takes it. */
+  readonly congestionControl: Buffer | undefined;
 }
 
 export interface CheckedListener extends CheckedSocket {
@@ -68,7 +70,24 @@ function checkSocket(options: ListenerOptions | ConnectingOptions): CheckedSocke
     host: formatIp(ip),
     port: integer('port', options.port, 0, 0xffff),
     mark: options.mark === undefined ? undefined : integer('mark', options.mark, 0, 0xffffffff),
+    congestionControl:
+      options.congestionControl === undefined ? undefined : congestionControl(options.congestionControl),
   };
+}
+
+let lastCongestionControl = '';
+let lastCongestionControlText = Buffer.alloc(0);
+
+/** Kept from call to call, since a proxy asks for the same one with each connection. TCP_CA_NAME_MAX is 16 (include/net/tcp.h). */
+function congestionControl(name: string): Buffer {
+  if (name !== lastCongestionControl) {
+    if (!/^[a-z0-9_-]{1,15}$/.test(name)) {
+      throw invalid('congestionControl', `${JSON.stringify(name)} is not the name of a congestion control`);
+    }
+    lastCongestionControlText = Buffer.from(name, 'latin1');
+    lastCongestionControl = name;
+  }
+  return lastCongestionControlText;
 }
 
 function address(text: string, field: string): IpAddress {

@@ -67,6 +67,7 @@ export const TCP_KEEPCNT = 6;
 export const TCP_DEFER_ACCEPT = 9;
 export const TCP_INFO = 11;
 export const TCP_QUICKACK = 12;
+export const TCP_CONGESTION = 13;
 export const TCP_USER_TIMEOUT = 18;
 
 // <linux/netfilter_ipv4.h>, <linux/netfilter_ipv6/ip6_tables.h>

@@ -16,6 +16,8 @@ export interface Dialler {
    * @throws {SystemError} `EADDRNOTAVAIL`, `EADDRINUSE` where no source port is to be had
    */
   dial(destination: SocketAddress, sourceIp: string | undefined, clientPort?: number): number;
+  /** {@link dial}s a pod of this node. */
+  deliver(destination: SocketAddress, sourceIp: string | undefined, clientPort?: number): number;
   /** Whether an address is one of the namespace's own, so that a dial would not leave it. Asks the kernel, each time. */
   isOwn(ip: string): boolean;
 }
@@ -28,6 +30,8 @@ export interface DiallerOptions {
   readonly originalSource: boolean;
   /** SO_MARK, by which in-pod redirection knows the proxy's packets from the application's; undefined: none. */
   readonly mark?: number | undefined;
+  /** Of connections to this node's pods, see {@link localCongestionControl}; undefined: the namespace's own. */
+  readonly localCongestionControl?: string | undefined;
   /**
    * Ports that the client's address is dialled from, both ends included: clients must not use them by themselves (their
    * `ip_local_port_range`). Where a client and we use the same port towards the same target, both flows are one to conntrack, and break
@@ -45,6 +49,7 @@ export function createDialler({
   namespace,
   originalSource,
   mark,
+  localCongestionControl,
   sourcePorts = SOURCE_PORTS,
 }: DiallerOptions): Dialler {
   const [from, to] = sourcePorts;
@@ -56,22 +61,37 @@ export function createDialler({
     nextPort = port === to ? from : port + 1;
     return port === clientPort && from !== to ? takePort(clientPort) : port;
   };
-  return {
-    dial(destination, sourceIp, clientPort) {
-      const spoof = originalSource && sourceIp !== undefined && canonicalIp(sourceIp) !== canonicalIp(destination.ip);
-      const target = { namespace, host: destination.ip, port: destination.port, keepAlive: true, mark };
-      if (!spoof) return openConnecting(target).release();
-      for (let tries = 1; ; tries++) {
-        const source = { ip: sourceIp, port: takePort(clientPort) };
-        try {
-          return openConnecting({ ...target, source, reuseAddress: true, transparent: true, freebind: true }).release();
-        } catch (error) {
-          if (tries === MOST_TRIES || !inUse(error)) throw error;
-          // Those after it were taken after it, and may be in use as well.
-          nextPort = anyPort();
-        }
+  const open = (
+    destination: SocketAddress,
+    sourceIp: string | undefined,
+    clientPort: number | undefined,
+    congestionControl: string | undefined,
+  ): number => {
+    const spoof = originalSource && sourceIp !== undefined && canonicalIp(sourceIp) !== canonicalIp(destination.ip);
+    const target = {
+      namespace,
+      host: destination.ip,
+      port: destination.port,
+      keepAlive: true,
+      mark,
+      congestionControl,
+    };
+    if (!spoof) return openConnecting(target).release();
+    for (let tries = 1; ; tries++) {
+      const source = { ip: sourceIp, port: takePort(clientPort) };
+      try {
+        return openConnecting({ ...target, source, reuseAddress: true, transparent: true, freebind: true }).release();
+      } catch (error) {
+        if (tries === MOST_TRIES || !inUse(error)) throw error;
+        // Those after it were taken after it, and may be in use as well.
+        nextPort = anyPort();
       }
-    },
+    }
+  };
+  return {
+    dial: (destination, sourceIp, clientPort) => open(destination, sourceIp, clientPort, undefined),
+
+    deliver: (destination, sourceIp, clientPort) => open(destination, sourceIp, clientPort, localCongestionControl),
 
     isOwn(ip) {
       using route = openNetlink({ family: 'route', namespace });

@@ -33,6 +33,7 @@ export class InboundPlaintextListener implements ConnectionAcceptor {
       sourceIp: source.ip,
       records: [record],
       authorized: verdict,
+      isDelivery: true,
       from: this.#instance,
       to: this.#instance,
     });

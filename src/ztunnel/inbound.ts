@@ -203,7 +203,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
     record.dialled = decision.target;
     record.dialledFrom = source.ip;
     try {
-      this.stream.attach(instance.dialler.dial(decision.target, source.ip), true);
+      this.stream.attach(instance.dialler.deliver(decision.target, source.ip), true);
     } catch (error) {
       this.stream.refuse(503, `connect: ${messageOf(error)}`);
     }

@@ -61,6 +61,7 @@ export class OutboundListener implements ConnectionAcceptor {
           sourceIp: dialSource(instance, workload, source, decision.address),
           records: [record],
           authorized: undefined,
+          isDelivery: false,
           from: instance,
           to: instance,
         });
@@ -110,6 +111,7 @@ export class OutboundListener implements ConnectionAcceptor {
       sourceIp: source.ip,
       records: [record, inbound],
       authorized: verdict,
+      isDelivery: true,
       from: this.#instance,
       to: server,
     });

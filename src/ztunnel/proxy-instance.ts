@@ -6,6 +6,7 @@ import { CLOSED_BY_DRAIN } from '../telemetry/index.ts';
 import { createDialler, type Dialler } from './dialler.ts';
 import { InboundListener } from './inbound.ts';
 import { InboundPlaintextListener } from './inbound-plaintext.ts';
+import { localCongestionControl } from './local-congestion-control.ts';
 import { OutboundListener } from './outbound.ts';
 import type { LiveConnection, ProxyContext } from './proxy-context.ts';
 import type { ServedWorkloads } from './served-workloads.ts';
@@ -36,6 +37,7 @@ export class ProxyInstance {
   readonly inbound: InboundListener;
   readonly live = new Set<LiveConnection>();
   readonly #init: ProxyInstanceInit;
+  readonly #localCongestionControl: string | undefined;
   readonly #listeners: TcpListener[] = [];
   readonly #drainCheck = new Timer({ onExpired: () => this.#reportWhenDrained() });
   /** Whom to tell; undefined while it serves. */
@@ -52,7 +54,13 @@ export class ProxyInstance {
       idleMs: options.tunnelIdleMs,
       http2: options.http2,
     });
-    this.dialler = createDialler({ namespace, originalSource: options.originalSource, mark: options.packetMark });
+    this.#localCongestionControl = localCongestionControl(namespace);
+    this.dialler = createDialler({
+      namespace,
+      originalSource: options.originalSource,
+      mark: options.packetMark,
+      localCongestionControl: this.#localCongestionControl,
+    });
     this.inbound = new InboundListener(this);
   }
 
@@ -60,7 +68,8 @@ export class ProxyInstance {
   listen(): void {
     const { outboundPort, inboundPlaintextPort, inboundHbonePort } = this.proxy.options;
     try {
-      this.#listen(outboundPort, new OutboundListener(this));
+      // Only here are clients certain to be pods of this node.
+      this.#listen(outboundPort, new OutboundListener(this), this.#localCongestionControl);
       this.#listen(inboundPlaintextPort, new InboundPlaintextListener(this));
       this.#listen(inboundHbonePort, this.inbound);
     } catch (error) {
@@ -108,7 +117,7 @@ export class ProxyInstance {
     this.#sayDrained();
   }
 
-  #listen(port: number, acceptor: ConnectionAcceptor): void {
+  #listen(port: number, acceptor: ConnectionAcceptor, congestionControl?: string): void {
     const { proxy, namespace, reusePort, ipv6 } = this.#init;
     const open = (host: string) =>
       openListener({
@@ -117,6 +126,7 @@ export class ProxyInstance {
         port,
         transparent: proxy.options.originalSource,
         mark: proxy.options.packetMark,
+        congestionControl,
         reusePort,
         backlog: 4096,
       });

@@ -15,6 +15,8 @@ export interface RelayPlan {
   /** Outbound, inbound, or both for a connection between two pods of this proxy. */
   readonly records: readonly ConnectionRecord[];
   readonly authorized: Authorized | undefined;
+  /** Whether the target is a pod of this node. */
+  readonly isDelivery: boolean;
   /** Where it came in. */
   readonly from: ProxyInstance;
   /** Where it is dialled: another instance where one pod's connection is handed over to another's. */
@@ -35,7 +37,10 @@ export function relay(fd: number, plan: RelayPlan): void {
   }
   let upstreamFd: number;
   try {
-    upstreamFd = to.dialler.dial(target, sourceIp, records[0]!.source.port);
+    const clientPort = records[0]!.source.port;
+    upstreamFd = plan.isDelivery
+      ? to.dialler.deliver(target, sourceIp, clientPort)
+      : to.dialler.dial(target, sourceIp, clientPort);
   } catch (error) {
     return refuse(proxy, fd, records, `connect: ${messageOf(error)}`);
   }

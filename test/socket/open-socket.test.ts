@@ -10,6 +10,7 @@ import {
   SO_KEEPALIVE,
   SOL_SOCKET,
   SOL_TCP,
+  TCP_CONGESTION,
   TCP_KEEPCNT,
   TCP_KEEPIDLE,
   TCP_KEEPINTVL,
@@ -25,6 +26,12 @@ function option(fd: number, level: number, name: number): number {
   const value = new Int32Array(1);
   if (libc().getsockopt(fd, level, name, value, new Int32Array([4])) !== 0) throw new Error('getsockopt');
   return value[0]!;
+}
+
+function congestionControl(fd: number): string {
+  const name = Buffer.alloc(16);
+  if (libc().getsockopt(fd, SOL_TCP, TCP_CONGESTION, name, new Int32Array([16])) !== 0) throw new Error('getsockopt');
+  return name.toString('latin1').replace(/\0.*/s, '');
 }
 
 /** Waits up to a second for the connect to be over, and gives its SO_ERROR. */
@@ -51,6 +58,29 @@ describe('openListener and openConnecting', () => {
   it('takes a v4-mapped host as the IPv4 host that it is', () => {
     using listener = openListener({ host: '::ffff:127.0.0.1', port: 0 });
     expect(localAddress(listener).ip).toBe('127.0.0.1');
+  });
+
+  it('sets the congestion control, which accepted sockets have from their listener as they have TCP_NODELAY', () => {
+    using listener = openListener({ host: '127.0.0.1', port: 0, congestionControl: 'reno' });
+    using client = openConnecting({ host: '127.0.0.1', port: localAddress(listener).port, congestionControl: 'cubic' });
+    expect(outcome(client.fd)).toBe(0);
+    const accepted = libc().accept4(listener.fd, null, null, 0);
+    try {
+      expect([congestionControl(accepted), congestionControl(client.fd)]).toEqual(['reno', 'cubic']);
+      expect(option(accepted, SOL_TCP, TCP_NODELAY)).toBe(1);
+    } finally {
+      libc().close(accepted);
+    }
+  });
+
+  it('names the congestion control that the kernel does not have, and the text that can be none', () => {
+    const open = (congestionControl: string) => openListener({ host: '127.0.0.1', port: 0, congestionControl });
+    expect(() => open('nosuch')).toThrow(/TCP_CONGESTION nosuch.*ENOENT|ENOENT.*TCP_CONGESTION nosuch/);
+    for (const name of ['', 'Reno', 'a-name-of-more-than-15', 'reno\0']) {
+      expect(() => open(name)).toThrow(
+        expect.objectContaining({ code: 'ERR_SOCKET_INVALID', field: 'congestionControl' }),
+      );
+    }
   });
 
   it('listens on both families unless told not to', () => {
