@@ -2,9 +2,12 @@ import { parseArgs } from 'node:util';
 import { AmbientError, InvalidInputError } from '../errors/index.ts';
 import {
   explainPacket,
+  followPacket,
   formatExplanation,
+  formatJourney,
   incomingDevice,
   isComplete,
+  isWhole,
   type KernelView,
   type Packet,
   readKernelView,
@@ -15,8 +18,10 @@ import { UsageError } from './usage-error.ts';
 
 export const EXPLAIN_HELP = `Usage: ambient explain --from IP[:PORT] --to IP[:PORT] [options]
 
-What happens to this packet? Walks the rules, policy rules, routes, sets and connections of a namespace as the kernel
-has them now, and prints what decides. Sends nothing, changes nothing.
+What happens to this packet? Walks the rules (nftables, iptables, iptables-legacy), policy rules, routes, sets and
+connections of a namespace as the kernel has them now, and prints what decides, one line a step: where in the kernel,
+which rule or route, and what it does, with what its counter says in parentheses. Where the kernel throws dice (a
+service with several endpoints), every way is told. Sends nothing, changes nothing.
 
   --from IP[:PORT], --to IP[:PORT]   of the packet as it arrives, or as its socket sends it; [IP]:PORT for IPv6. Without
                                      a port, a rule that asks for it cannot be judged
@@ -25,13 +30,18 @@ has them now, and prints what decides. Sends nothing, changes nothing.
   --proto tcp|udp                    (default: tcp)
   --in DEVICE                        the device it comes in by; "none" for a packet of a socket in the namespace
                                      (default: none for an address of the namespace, else where its route leads)
+  --follow                           goes on in the next namespace where it leaves by a veth pair, a bridge or a tunnel,
+                                     until it is delivered, dropped, or leaves the machine; by the first way, where the
+                                     kernel throws dice
+  --uid N, --gid N                   user and group of the socket that sends it, for rules that ask (default: unknown)
   --mark M                           the packet mark to begin with, 0x400 or 1024 (default: 0)
   --state new|established            (default: what the connection tracking table says, else new)
   --ct-mark M                        the connection mark, for an established connection that is not in the table
   --json                             one JSON document on standard output
   --help                             this text
 
-Exit: 0 explained; 1 something that decides cannot be judged, or the kernel refused to tell; 2 bad usage. Needs root.
+Exit: 0 explained, whatever becomes of the packet; 1 something that decides cannot be judged (the last line says what),
+or the kernel refused to tell; 2 bad usage. Needs root.
 `;
 
 interface ExplainOptions {
@@ -40,6 +50,7 @@ interface ExplainOptions {
   /** No device was given. */
   readonly findDevice: boolean;
   readonly json: boolean;
+  readonly follow: boolean;
 }
 
 /**
@@ -63,6 +74,11 @@ export async function explainCommand(args: string[]): Promise<number> {
   if (packet.device !== undefined && !view.links.some(({ name }) => name === packet.device)) {
     throw new UsageError(`ambient explain: --in: there is no device ${JSON.stringify(packet.device)}`);
   }
+  if (options.follow) {
+    const journey = usage(() => followPacket(namespace, packet, labelOf(options.namespace)));
+    process.stdout.write(options.json ? `${JSON.stringify(journey)}\n` : formatJourney(journey));
+    return isWhole(journey) ? 0 : 1;
+  }
   const explanation = usage(() => explainPacket(view, packet));
   process.stdout.write(options.json ? `${JSON.stringify(explanation)}\n` : formatExplanation(explanation));
   return isComplete(explanation) ? 0 : 1;
@@ -77,6 +93,9 @@ function parseExplainOptions(args: string[]): ExplainOptions | undefined {
     options: {
       help: { ...flag, short: 'h' },
       json: flag,
+      follow: flag,
+      uid: text,
+      gid: text,
       netns: text,
       from: text,
       to: text,
@@ -98,6 +117,8 @@ function parseExplainOptions(args: string[]): ExplainOptions | undefined {
   const destination = endpoint('to', to);
   const mark = markOf('mark', values.mark);
   const connectionMark = markOf('ct-mark', values['ct-mark']);
+  const user = markOf('uid', values.uid);
+  const group = markOf('gid', values.gid);
   const packet: Packet = {
     source: source.ip,
     destination: destination.ip,
@@ -107,9 +128,12 @@ function parseExplainOptions(args: string[]): ExplainOptions | undefined {
     ...(values.in === undefined || values.in === 'none' ? {} : { device: values.in }),
     ...(mark === undefined ? {} : { mark }),
     ...(state === undefined ? {} : { state }),
+    ...(user === undefined ? {} : { user }),
+    ...(group === undefined ? {} : { group }),
     ...(connectionMark === undefined ? {} : { connectionMark }),
   };
-  return { namespace: values.netns, packet, findDevice: values.in === undefined, json: values.json };
+  const { netns: namespace, json, follow } = values;
+  return { namespace, packet, findDevice: values.in === undefined, json, follow };
 }
 
 function endpoint(option: string, text: string): { ip: string; port?: number } {
@@ -131,6 +155,10 @@ function markOf(option: string, text: string | undefined): number | undefined {
 function found(view: KernelView, packet: Packet): Packet {
   const device = incomingDevice(view, packet.source);
   return device === undefined ? packet : { ...packet, device };
+}
+
+function labelOf(name: string | undefined): { label?: string } {
+  return name === undefined ? {} : { label: name };
 }
 
 function open(name: string | undefined): NetworkNamespace {

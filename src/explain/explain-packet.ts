@@ -25,7 +25,24 @@ export interface ExplainPacketOptions {
  * @throws {InvalidInputError} `ERR_EXPLAIN_INVALID` or `ERR_IP_ADDRESS`, naming the field of the packet
  */
 export function explainPacket(view: KernelView, packet: Packet, options: ExplainPacketOptions = {}): Explanation {
-  const { maxWays = MAX_WAYS } = options;
+  return explainFrom(view, packet, {}, options);
+}
+
+/** Where in the kernel the packet comes from, other than by a device or from a socket. */
+export interface Origin {
+  /** It is passed on by this bridge, whose namespace has bridge-nf-call-iptables. */
+  readonly bridge?: string;
+  /** A tunnel made it of another packet, whose mark it has: rules see it, routing does not. */
+  readonly tunnelMark?: number | undefined;
+}
+
+/** {@link explainPacket} for packets that this library follows from namespace to namespace. */
+export function explainFrom(
+  view: KernelView,
+  packet: Packet,
+  origin: Origin,
+  { maxWays = MAX_WAYS }: ExplainPacketOptions = {},
+): Explanation {
   checkPacket(packet);
   if (!Number.isInteger(maxWays) || maxWays < 1) throw invalid('maxWays', `${maxWays} is no whole number from 1 on`);
   const own: Packet = {
@@ -33,16 +50,21 @@ export function explainPacket(view: KernelView, packet: Packet, options: Explain
     source: canonicalIp(packet.source),
     destination: canonicalIp(packet.destination),
   };
-  const { ways, isCut } = everyWay((chances) => explainWay(view, own, chances), maxWays);
+  const { ways, isCut } = everyWay((chances) => explainWay(view, own, chances, origin), maxWays);
   const [first, ...otherwise] = ways as [Explanation, ...Explanation[]];
   const cut = `there are more ways by chance than the ${maxWays} that are told`;
   const caveats = isCut ? [...first.caveats, cut] : first.caveats;
   return { ...first, caveats, ...(otherwise.length === 0 ? {} : { otherwise }) };
 }
 
-function explainWay(view: KernelView, own: Packet, chances: Chances): Explanation {
+function explainWay(view: KernelView, own: Packet, chances: Chances, origin: Origin): Explanation {
   const walker = new Walker(view, own, chances);
-  const ending = own.device === undefined ? walker.made() : walker.arrived(own.device);
+  const ending =
+    origin.bridge !== undefined
+      ? walker.bridged(origin.bridge)
+      : own.device === undefined
+        ? walker.made(origin.tunnelMark)
+        : walker.arrived(own.device);
   const { state, steps } = walker;
   const fastPath = fastPathOf(view, own, state, steps);
   const probability = probabilityOf(steps);
@@ -100,9 +122,28 @@ class Walker implements Walk {
 
   /** A packet from outside. */
   arrived(device: string): Ending {
-    const { state } = this;
     const end = walkHook(this, 'prerouting');
-    if (end.kind !== 'accept') return endingOf(end);
+    return end.kind === 'accept' ? this.#routed(device) : endingOf(end);
+  }
+
+  /** A frame that a bridge passes on, where bridges call iptables: the hooks see it, routing only after a new destination. */
+  bridged(bridge: string): Ending {
+    const { state } = this;
+    const { destination } = state;
+    state.inDevice = bridge;
+    const before = walkHook(this, 'prerouting');
+    if (before.kind !== 'accept') return endingOf(before);
+    if (state.destination !== destination) return this.#routed(bridge);
+    state.outDevice = bridge;
+    for (const hook of ['forward', 'postrouting'] as const) {
+      const end = walkHook(this, hook);
+      if (end.kind !== 'accept') return endingOf(end);
+    }
+    return { kind: 'bridged', device: bridge };
+  }
+
+  #routed(device: string): Ending {
+    const { state } = this;
     const refused = this.#route('arrived', device) ?? this.#reversePath(device);
     if (refused !== undefined) return refused;
     const out = this.#out!;
@@ -115,10 +156,11 @@ class Walker implements Walk {
     return this.#leave('forwarded');
   }
 
-  /** A packet of one of the namespace's own sockets. */
-  made(): Ending {
+  /** A packet of one of the namespace's own sockets, or of a tunnel. */
+  made(tunnelMark?: number): Ending {
     const refused = this.#route('made here', LOOPBACK);
     if (refused !== undefined) return refused;
+    if (tunnelMark !== undefined) this.state.mark = tunnelMark;
     this.state.outDevice = this.#outDevice();
     const end = walkHook(this, 'output');
     if (end.kind !== 'accept') return endingOf(end);
@@ -264,7 +306,7 @@ function fastPathOf(
   if (connection?.state !== 'established' || connection.entry === undefined || connection.direction === 'reply') {
     return undefined;
   }
-  const first = explainWay(view, { ...packet, state: 'new' }, new Chances());
+  const first = explainWay(view, { ...packet, state: 'new' }, new Chances(), {});
   const met = namesOf(steps);
   const firstMet = namesOf(first.steps);
   return {

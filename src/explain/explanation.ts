@@ -62,6 +62,8 @@ export type Step =
 export type Ending =
   /** `device` is left out where the route has several. */
   | { readonly kind: 'forwarded' | 'sent'; readonly device?: string; readonly gateway?: string }
+  /** A bridge passes it on without routing it. */
+  | { readonly kind: 'bridged'; readonly device: string }
   /** To a socket of this namespace; by TPROXY, one that listens elsewhere than the packet says. */
   | {
       readonly kind: 'delivered';

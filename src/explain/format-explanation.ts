@@ -142,6 +142,8 @@ function endingText(ending: Ending, last?: Explanation): string {
       const mark = last.mark === undefined || last.mark === 0 ? '' : `, mark ${hex(last.mark)}`;
       return `${ending.kind} by ${by}${via} as ${from} → ${endpoint(last.destination, last.destinationPort)}${mark}`;
     }
+    case 'bridged':
+      return `passed on by the bridge ${ending.device}`;
     case 'delivered': {
       const where = endpoint(ending.ip ?? 'the device’s address', ending.port);
       if (ending.tproxy) return `delivered to the listener at ${where}, which must be transparent`;
@@ -173,6 +175,6 @@ function hex(value: number | undefined): string {
 }
 
 /** Comments are somebody's text, and this is somebody's terminal. */
-function visible(text: string): string {
+export function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (char) => `\\u{${char.codePointAt(0)!.toString(16)}}`);
 }

@@ -21,10 +21,13 @@
  */
 
 export type { Effect } from './evaluate-rule.ts';
-export { explainPacket, isComplete } from './explain-packet.ts';
+export { type ExplainPacketOptions, explainPacket, isComplete } from './explain-packet.ts';
 export type { Ending, Explanation, FastPath, RuleStep, Step } from './explanation.ts';
+export { type FollowOptions, followPacket } from './follow-packet.ts';
 export { formatExplanation } from './format-explanation.ts';
+export { formatJourney } from './format-journey.ts';
 export { incomingDevice } from './incoming-device.ts';
-export type { DeviceSettings, KernelView, Listener, ViewElement, ViewSet } from './kernel-view.ts';
+export { type Hop, isWhole, type Journey, type JourneyEnding, type Passage } from './journey.ts';
+export type { DeviceSettings, KernelView, Listener, ViewElement, ViewIpset, ViewSet } from './kernel-view.ts';
 export type { Packet } from './packet.ts';
 export { type ReadKernelViewOptions, readKernelView } from './read-kernel-view.ts';

@@ -85,13 +85,17 @@ function addressOf(
 
 /** The address that `redirect` and `masquerade` take: one of this namespace. Undefined: it cannot be told. */
 export function ownAddress(kind: 'redirect' | 'masquerade', state: PacketState, view: KernelView): string | undefined {
-  if (kind === 'masquerade') return firstAddress(view, state.outDevice, state.family);
+  if (kind === 'masquerade') return deviceAddress(view, state.outDevice, state.family);
   if (state.hook === 'output') return state.family === 4 ? '127.0.0.1' : '::1';
-  return firstAddress(view, state.inDevice, state.family);
+  return deviceAddress(view, state.inDevice, state.family);
 }
 
 /** The address that the kernel takes for a device: the first one of global scope, the primary. */
-function firstAddress({ addresses }: KernelView, device: string | undefined, family: 4 | 6): string | undefined {
+export function deviceAddress(
+  { addresses }: KernelView,
+  device: string | undefined,
+  family: 4 | 6,
+): string | undefined {
   const own = addresses.filter((address) => address.device === device && address.family === family);
   return (own.find(({ scope }) => scope === undefined || scope === 'global') ?? own[0])?.ip;
 }

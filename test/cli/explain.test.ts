@@ -24,7 +24,7 @@ describe('ambient explain', () => {
   it('--help names the exit codes', async () => {
     const { code, stdout } = await ambient(['explain', '--help']);
     expect(code).toBe(0);
-    expect(stdout).toContain('Exit: 0 explained; 1 something');
+    expect(stdout).toContain('Exit: 0 explained, whatever becomes of the packet; 1 something');
   });
 });
 

@@ -94,7 +94,7 @@ export function load(namespace: NetworkNamespace, text: string, tool = 'nft -f -
 function withStatementEnd(line: string): string {
   const count = (brace: string) => line.split(brace).length;
   const endsChain = /^ *(chain|map|set) .*\{.*}$/.test(line) || count('}') > count('{');
-  return endsChain ? line.replace(/(?<=\S) }$/, '; }') : line;
+  return endsChain ? line.replace(/(?<=[^\s;]) }$/, '; }') : line;
 }
 
 /** A packet and who sends it; made in the node where `from` is not given. */
