@@ -298,7 +298,7 @@ describeRequiring(
   },
 );
 
-describeRequiring('ambient demo --keep', { root: true, tools: ['ip', 'nft', 'curl', 'tcpdump'] }, () => {
+describeRequiring('ambient demo --keep', { root: true, tools: ['ip', 'nft', 'curl'] }, () => {
   it('leaves a mesh to look around in, and says how', { timeout: TIMEOUT_MS }, async () => {
     const prefix = freshPrefix();
     try {
@@ -332,30 +332,32 @@ describeRequiring('ambient demo --keep', { root: true, tools: ['ip', 'nft', 'cur
     }
   });
 
-  it('tcpdump between the nodes shows port 15008 and none of the plaintext', { timeout: TIMEOUT_MS }, async () => {
-    await withKeptMesh(async (prefix) => {
-      const dump = spawn('ip', [
-        // -Z root: in a user namespace it has no other user to become.
-        ...['netns', 'exec', `${prefix}node-a`, 'tcpdump', '-Z', 'root', '-lnni', 'eth0', '-A', '-s0', 'tcp'],
-      ]);
-      let seen = '';
-      dump.stdout.setEncoding('latin1').on('data', (text: string) => {
-        seen += text;
+  // It becomes a user of its own.
+  describeRequiring('with tcpdump', { users: true, tools: ['tcpdump'] }, () => {
+    it('tcpdump between the nodes shows port 15008 and none of the plaintext', { timeout: TIMEOUT_MS }, async () => {
+      await withKeptMesh(async (prefix) => {
+        const dump = spawn('ip', [
+          ...['netns', 'exec', `${prefix}node-a`, 'tcpdump', '-lnni', 'eth0', '-A', '-s0', 'tcp'],
+        ]);
+        let seen = '';
+        dump.stdout.setEncoding('latin1').on('data', (text: string) => {
+          seen += text;
+        });
+        try {
+          await once(dump.stderr, 'data');
+          const ask = (url: string) =>
+            run('ip', 'netns', 'exec', `${prefix}sleep`, 'curl', '-s', '-H', 'x-secret: open-sesame', url);
+          expect(ask('http://10.96.0.105/')).toContain('open-sesame');
+          await expect.poll(() => seen.match(/\.15008: Flags \[P/g)?.length ?? 0).toBeGreaterThan(0);
+          expect(seen).not.toContain('open-sesame');
+          // The same tcpdump does see it where there is no tunnel.
+          expect(ask('http://203.0.113.10:8080/')).toContain('open-sesame');
+          await expect.poll(() => seen).toContain('open-sesame');
+        } finally {
+          dump.kill();
+          await once(dump, 'close');
+        }
       });
-      try {
-        await once(dump.stderr, 'data');
-        const ask = (url: string) =>
-          run('ip', 'netns', 'exec', `${prefix}sleep`, 'curl', '-s', '-H', 'x-secret: open-sesame', url);
-        expect(ask('http://10.96.0.105/')).toContain('open-sesame');
-        await expect.poll(() => seen.match(/\.15008: Flags \[P/g)?.length ?? 0).toBeGreaterThan(0);
-        expect(seen).not.toContain('open-sesame');
-        // The same tcpdump does see it where there is no tunnel.
-        expect(ask('http://203.0.113.10:8080/')).toContain('open-sesame');
-        await expect.poll(() => seen).toContain('open-sesame');
-      } finally {
-        dump.kill();
-        await once(dump, 'close');
-      }
     });
   });
 
