@@ -87,19 +87,26 @@ describeRequiring(
       return;
     }
 
-    it('passes every scenario, from a folder it may not write, without a home', { timeout: TIMEOUT_MS }, async () => {
-      const { code, stdout, stderr } = await start(['demo', '--json']).ended;
-      const { scenarios, pass } = JSON.parse(stdout);
-      const failed = scenarios.flatMap(({ name, failure, checks }: Scenario) => [
-        ...(failure === undefined ? [] : [`${name}: ${failure}`]),
-        ...checks.filter((check) => !check.pass).map((check) => `${name}: ${JSON.stringify(check)}`),
-      ]);
-      expect(failed).toEqual([]);
-      expect({ code, pass }).toEqual({ code: 0, pass: true });
-      expect(scenarios.length).toBeGreaterThanOrEqual(6);
-      for (const { name, wire } of scenarios) expect(wire?.lost ?? 0, `${name}: frames that the capture lost`).toBe(0);
-      expect(stderr).toMatch(/^ *0\.00 s {2}not as root: in a user namespace, which ends with process \d+\n/);
-    });
+    it.each(['node', 'pod'])(
+      'passes every scenario in %s mode, from a folder it may not write, without a home',
+      {
+        timeout: TIMEOUT_MS,
+      },
+      async (mode) => {
+        const { code, stdout, stderr } = await start(['demo', '--json', '--mode', mode]).ended;
+        const { scenarios, pass } = JSON.parse(stdout);
+        const failed = scenarios.flatMap(({ name, failure, checks }: Scenario) => [
+          ...(failure === undefined ? [] : [`${name}: ${failure}`]),
+          ...checks.filter((check) => !check.pass).map((check) => `${name}: ${JSON.stringify(check)}`),
+        ]);
+        expect(failed).toEqual([]);
+        expect({ code, pass }).toEqual({ code: 0, pass: true });
+        expect(scenarios.length).toBeGreaterThanOrEqual(6);
+        for (const { name, wire } of scenarios)
+          expect(wire?.lost ?? 0, `${name}: frames that the capture lost`).toBe(0);
+        expect(stderr).toMatch(/^ *0\.00 s {2}not as root: in a user namespace, which ends with process \d+\n/);
+      },
+    );
 
     it('is refused in one sentence that names the switch, where the kernel has no user namespace for it', async () => {
       // In a user namespace, whose root may forbid more of them; what it then starts has no privileges.
