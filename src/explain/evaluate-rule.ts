@@ -1,28 +1,20 @@
-import { formatIp, ipFromBytes } from '../ip/index.ts';
 import { NFT_REG_VERDICT } from '../netlink/nftables/constants.ts';
 import { NFT_BITWISE_LSHIFT } from '../netlink/nftables/expressions/bitwise.ts';
 import type { Expression, InstalledRule, Verdict } from '../netlink/nftables/index.ts';
 import type { Chances } from './chances.ts';
+import { type Answer, compare, masked } from './compare.ts';
 import { type Foreign, readForeign } from './foreign-expression.ts';
 import * as n from './kernel-numbers.ts';
 import type { KernelView, ViewSet } from './kernel-view.ts';
 import { type Loading, load } from './load.ts';
-import { type Found, lookUpSet } from './look-up-set.ts';
+import { lookUpSet } from './look-up-set.ts';
 import { networkAddressTranslation } from './nat.ts';
 import type { PacketState } from './packet-state.ts';
-import {
-  type Bytes,
-  hostBytes,
-  hostNumber,
-  isKnown,
-  networkBytes,
-  networkNumber,
-  Registers,
-  UNKNOWN,
-  unknownBytes,
-} from './registers.ts';
-import { findListener } from './tproxy.ts';
-import { decodeMatch, xtName } from './xtables/match.ts';
+import { elementByChance, holdsByChance, type RandomNumber } from './random-number.ts';
+import { type Bytes, hostBytes, hostNumber, isKnown, Registers, unknownBytes } from './registers.ts';
+import { tproxyTo } from './tproxy.ts';
+import { xtName } from './xtables/entry.ts';
+import { decodeMatch } from './xtables/match.ts';
 import { decodeTarget, notrack } from './xtables/target.ts';
 
 /** What a rule did to the packet or its connection. */
@@ -48,21 +40,8 @@ export type Outcome =
   /** Whether it matches hangs on something unknown; `matters` where it would do something if it did. */
   | { readonly kind: 'unknown'; readonly reason: string; readonly matters: boolean };
 
-type Answer = boolean | 'unknown';
-
 /** Those that decide nothing unless the rule matches. */
 const STATEMENTS = new Set(['meta', 'ct', 'nat', 'redirect', 'masquerade', 'tproxy', 'reject', 'immediate']);
-/** Values of a random number that are tried one by one; of more, only that there are two ways is said. */
-const MAX_TRIED_VALUES = 4096;
-
-/** A register with a number that the kernel makes up: from `offset` on, `modulus` of them. */
-interface RandomNumber {
-  readonly modulus: number;
-  readonly offset: number;
-  readonly by: string;
-  readonly bigEndian: boolean;
-}
-
 /** One rule being run. */
 interface Run {
   readonly rule: InstalledRule;
@@ -147,7 +126,7 @@ function evaluate(expression: Expression, run: Run): Step | undefined {
     case 'cmp': {
       const number = random.get(expression.sreg);
       const holds = (bytes: Bytes) => compare(bytes, expression.op, expression.value);
-      if (number !== undefined) return byChance(number, run, holds);
+      if (number !== undefined) return chance(number, run, holds);
       return condition(holds(registers.read(expression.sreg, expression.value.length)), expression.sreg, run);
     }
     case 'lookup':
@@ -162,7 +141,7 @@ function evaluate(expression: Expression, run: Run): Step | undefined {
       reasons.set(expression.dreg, 'the socket it belongs to');
       return undefined;
     case 'tproxy': {
-      const found = tproxy(expression, registers, state, view);
+      const found = tproxyTo(expression, registers, state, view);
       if (found === undefined) return { kind: 'no-match', note: 'no socket listens there' };
       if ('doubt' in found) {
         run.doubt = found.doubt;
@@ -204,7 +183,7 @@ function foreign(expression: Foreign, run: Run): Step | undefined {
           ? (Buffer.compare(Buffer.from(value), from) >= 0 && Buffer.compare(Buffer.from(value), to) <= 0) !== invert
           : 'unknown';
       const number = random.get(sreg);
-      return number === undefined ? condition(within(bytes), sreg, run) : byChance(number, run, within);
+      return number === undefined ? condition(within(bytes), sreg, run) : chance(number, run, within);
     }
     case 'number': {
       const { dreg, modulus, offset, by } = expression;
@@ -268,36 +247,15 @@ function doubted(reason: string, run: Run, anything = true): undefined {
   return undefined;
 }
 
+function chance(number: RandomNumber, run: Run, holds: (bytes: Bytes) => Answer): Step | undefined {
+  // Nobody throws dice for a rule that is in doubt anyway.
+  return run.doubt !== undefined || holdsByChance(number, run, holds) ? undefined : NO_MATCH;
+}
+
 function condition(answer: Answer, register: number, run: Run): Step | undefined {
   if (answer === false) return NO_MATCH;
   if (answer === 'unknown') run.doubt ??= run.reasons.get(register) || 'a register';
   return undefined;
-}
-
-/** A condition on a random number: one way where it holds, one where it does not, if there are both. */
-function byChance(number: RandomNumber, run: Run, holds: (bytes: Bytes) => Answer): Step | undefined {
-  if (run.doubt !== undefined) return undefined;
-  const { by, modulus } = number;
-  let holding: number | undefined;
-  if (modulus <= MAX_TRIED_VALUES) {
-    holding = 0;
-    for (let value = 0; value < modulus; value++) if (holds(valueBytes(number, value)) === true) holding++;
-    if (holding === 0) return NO_MATCH;
-    if (holding === modulus) return undefined;
-  }
-  const isTaken = run.chances.choose(2) === 0;
-  const share = holding === undefined ? undefined : (isTaken ? holding : modulus - holding) / modulus;
-  run.effects.push({
-    kind: 'chance',
-    by,
-    taken: isTaken ? 'yes' : 'no',
-    ...(share === undefined ? {} : { probability: share }),
-  });
-  return isTaken ? undefined : NO_MATCH;
-}
-
-function valueBytes({ offset, bigEndian }: RandomNumber, value: number): number[] {
-  return bigEndian ? networkBytes(offset + value, 4) : hostBytes(offset + value, 4);
 }
 
 /** `@set`, `!= @set`, `map @map` (a value into a register) and `vmap @map` (a verdict). */
@@ -311,7 +269,9 @@ function lookUp(expression: Extract<Expression, { type: 'lookup' }>, run: Run): 
       ? 'unknown'
       : number === undefined
         ? lookUpSet(set, registers.read(sreg, set.keyBytes))
-        : elementByChance(set, number, run);
+        : run.doubt === undefined
+          ? elementByChance(set, number, run)
+          : 'unknown';
   if (found === 'unknown') {
     // A verdict map decides by itself, without a statement behind it.
     if (dreg === NFT_REG_VERDICT || set === undefined || set.kind === 'other') run.matters = true;
@@ -334,23 +294,6 @@ function lookUp(expression: Extract<Expression, { type: 'lookup' }>, run: Run): 
   registers.load(dreg, bytes);
   reasons.set(dreg, value === undefined ? `what the map ${name} has for it` : '');
   return undefined;
-}
-
-/** One of the elements that a random number may find. */
-function elementByChance(set: ViewSet, number: RandomNumber, run: Run): Found {
-  const { modulus, by } = number;
-  if (modulus > MAX_TRIED_VALUES || run.doubt !== undefined) return 'unknown';
-  const shares = new Map<Found, number>();
-  for (let value = 0; value < modulus; value++) {
-    const found = lookUpSet(set, valueBytes(number, value));
-    shares.set(found, (shares.get(found) ?? 0) + 1);
-  }
-  const ways = [...shares];
-  if (ways.length === 1) return ways[0]![0];
-  const taken = run.chances.choose(ways.length);
-  const [found, share] = ways[taken] ?? ways[0]!;
-  run.effects.push({ kind: 'chance', by, taken: `${taken + 1} of ${ways.length}`, probability: share / modulus });
-  return found;
 }
 
 function bitwise(expression: Extract<Expression, { type: 'bitwise' }>, run: Run): void {
@@ -400,34 +343,6 @@ function isTrace(expression: Expression): boolean {
   return expression.type === 'meta' && expression.key === n.NFT_META_NFTRACE;
 }
 
-function masked(bytes: Bytes, mask: Uint8Array, xor: Uint8Array): number[] {
-  return bytes.map((byte, i) => {
-    const bits = mask[i]!;
-    // A byte of which nothing is kept is known, whatever it was.
-    if (byte === UNKNOWN && bits !== 0) return UNKNOWN;
-    return ((byte & bits) ^ (xor[i] ?? 0)) & 0xff;
-  });
-}
-
-/** As memcmp, which is what nf_tables does with values that nft has put into network byte order. */
-function compare(bytes: Bytes, op: number, value: Uint8Array): Answer {
-  if (op === n.NFT_CMP_EQ || op === n.NFT_CMP_NEQ) {
-    const differs = bytes.some((byte, i) => byte !== UNKNOWN && byte !== value[i]);
-    if (differs) return op === n.NFT_CMP_NEQ;
-    return isKnown(bytes) ? op === n.NFT_CMP_EQ : 'unknown';
-  }
-  if (!isKnown(bytes)) {
-    // `meta skuid >= 0` asks nothing.
-    return op === n.NFT_CMP_GTE && value.every((byte) => byte === 0) ? true : 'unknown';
-  }
-  const order = Buffer.compare(Buffer.from(bytes), value);
-  if (op === n.NFT_CMP_LT) return order < 0;
-  if (op === n.NFT_CMP_LTE) return order <= 0;
-  if (op === n.NFT_CMP_GT) return order > 0;
-  if (op === n.NFT_CMP_GTE) return order >= 0;
-  return 'unknown';
-}
-
 function setOf(
   { set: name }: Extract<Expression, { type: 'lookup' }>,
   { table }: InstalledRule,
@@ -459,19 +374,4 @@ function write(
     state.connection.mark = hostNumber(registers.read(sreg, 4));
     effects.push({ kind: 'connmark', before, after: state.connection.mark });
   }
-}
-
-/** The listener a packet is given to, nothing where there is none. */
-function tproxy(
-  { addressRegister, portRegister }: Extract<Expression, { type: 'tproxy' }>,
-  registers: Registers,
-  state: PacketState,
-  view: KernelView,
-): { ip: string | undefined; port: number } | { doubt: string } | undefined {
-  const length = state.family === 4 ? 4 : 16;
-  const bytes = addressRegister === undefined ? undefined : registers.read(addressRegister, length);
-  const port = portRegister === undefined ? state.destinationPort : networkNumber(registers.read(portRegister, 2));
-  if (port === undefined || (bytes !== undefined && !isKnown(bytes))) return { doubt: 'where tproxy leads' };
-  const ip = bytes === undefined ? undefined : formatIp(ipFromBytes(Uint8Array.from(bytes)));
-  return findListener(ip, port, state, view);
 }

@@ -35,7 +35,7 @@ function otherwiseLines({ steps }: Explanation, other: Explanation): string[] {
   const same = steps.findIndex((step, i) => JSON.stringify(step) !== JSON.stringify(other.steps[i]));
   const rest = other.steps.slice(same < 0 ? steps.length : same);
   return [
-    'or, by chance:',
+    'or else:',
     ...aligned(rest.map(columns)),
     `→ ${endingText(other.ending, other)}${percent(other.probability)}`,
   ];
@@ -95,7 +95,7 @@ function effectText(effect: Effect): string {
     case 'connmark':
       return `${effect.kind === 'mark' ? 'mark' : 'connection mark'} ${hex(effect.before)} → ${hex(effect.after)}`;
     case 'chance':
-      return `by chance (${effect.by}): ${effect.taken}${percent(effect.probability)}`;
+      return `${effect.by} decides: ${effect.taken}${percent(effect.probability)}`;
     case 'zone':
       return `conntrack zone ${effect.zone}`;
     case 'untracked':

@@ -6,7 +6,8 @@ import type { Expression, Rule } from '../netlink/nftables/index.ts';
 import { readForeign } from './foreign-expression.ts';
 import * as n from './kernel-numbers.ts';
 import type { KernelView, ViewSet } from './kernel-view.ts';
-import { decodeMatch, xtName } from './xtables/match.ts';
+import { xtName } from './xtables/entry.ts';
+import { decodeMatch } from './xtables/match.ts';
 import { decodeTarget } from './xtables/target.ts';
 
 const META: Readonly<Record<number, string>> = {

@@ -103,13 +103,16 @@ export class NftTrace {
     const isOurs = table === TRACE_TABLE;
     if (what.startsWith('packet:')) {
       const fields = fieldsOf(what);
+      const begins = isOurs && !chain.startsWith('last-');
       let packet = this.#underWay.get(id);
-      // The kernel makes the id of the memory that the packet lies in, which the next packet may get.
-      if (packet === undefined || (isOurs && hasEnded(packet))) {
+      // The kernel makes the id of the memory that the packet lies in, which the next packet may get. What began before everything
+      // was forgotten stays forgotten.
+      if (begins && (packet === undefined || hasEnded(packet))) {
         packet = { fields, rules: [], dropped: false };
         this.#packets.push(packet);
         this.#underWay.set(id, packet);
       }
+      if (packet === undefined) return;
       const hook = chain.replace('last-', '');
       if (isOurs && chain !== hook) packet.last = { hook: hook as 'input' | 'postrouting', fields };
       return;

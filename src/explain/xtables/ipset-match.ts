@@ -1,6 +1,6 @@
 import type { KernelView, ViewIpset } from '../kernel-view.ts';
 import type { PacketState } from '../packet-state.ts';
-import type { XtAnswer } from './match.ts';
+import type { XtAnswer } from './entry.ts';
 import { not } from './ranges.ts';
 
 // <linux/netfilter/ipset/ip_set.h>: flags of struct xt_set_info { u16 index; u8 dim; u8 flags }

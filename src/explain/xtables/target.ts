@@ -5,7 +5,7 @@ import type { KernelView } from '../kernel-view.ts';
 import { ownAddress, translate } from '../nat.ts';
 import type { PacketState } from '../packet-state.ts';
 import { findListener } from '../tproxy.ts';
-import type { XtEntry } from './match.ts';
+import type { XtEntry } from './entry.ts';
 import { hex, inetAddress, maskedText, portText } from './ranges.ts';
 
 /** A target of xtables that this library can read. */
