@@ -1,5 +1,4 @@
 import { randomFillSync } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
 import { type Workload, workloadIdentity } from '../discovery/index.ts';
 import { type ConnectionAcceptor, type StreamObserver, type TunnelRoute, TunnelStream } from '../engine/index.ts';
 import { formatBaggage } from '../hbone/baggage.ts';
@@ -17,6 +16,7 @@ import type { LiveConnection } from './proxy-context.ts';
 import type { ProxyInstance } from './proxy-instance.ts';
 import { refuse, relay } from './relayed-connection.ts';
 import { addressTowards } from './served-workloads.ts';
+import { statusText } from './status-text.ts';
 import { workloadBaggage } from './workload-baggage.ts';
 
 /**
@@ -200,7 +200,7 @@ class TunnelledConnection implements StreamObserver, LiveConnection {
       authority: record.hboneAddress ?? '',
     };
     // In the words that tools look for (facts section 11.5).
-    if (status !== 200) stream.abort(`http status: ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd());
+    if (status !== 200) stream.abort(`http status: ${statusText(status)}`);
   }
 
   onStreamClosed(stream: TunnelStream, failure: string | undefined): void {
