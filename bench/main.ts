@@ -6,12 +6,13 @@ import { UsageError } from '../src/cli/usage-error.ts';
 import { BenchError } from './bench-error.ts';
 import { buildFolder, buildOurs } from './build-ours.ts';
 import { drawChart } from './chart.ts';
-import { measure } from './measure.ts';
+import { measure, Samples } from './measure.ts';
 import { meshYaml } from './mesh-file.ts';
 import { type BenchOptions, readOptions, USAGE } from './options.ts';
 import { Processes } from './processes.ts';
 import { formatReport, type Machine, makeReport, type Report } from './report.ts';
 import { MEMORY_ROW, ROWS } from './rows.ts';
+import { measureRules, RULES_ROW } from './rules.ts';
 import { Site } from './site.ts';
 
 /** Debian's packages have the same names. */
@@ -25,7 +26,7 @@ async function main(): Promise<number> {
       process.stdout.write(USAGE);
       return 0;
     }
-    checkMachine();
+    checkMachine(options);
   } catch (error) {
     process.stderr.write(`bench: ${error instanceof Error ? error.message : error}\n`);
     return 2;
@@ -50,6 +51,20 @@ async function main(): Promise<number> {
 }
 
 async function run(options: BenchOptions, interrupted: AbortController): Promise<Report> {
+  const { rounds, seconds, isShort } = options;
+  try {
+    const samples = isOfRulesOnly(options.rows) ? new Samples() : await runRows(options, interrupted);
+    const prefix = `akb-${process.pid}-`;
+    const rules = options.rows.includes(RULES_ROW)
+      ? await measureRules({ rounds, isShort, prefix, signal: interrupted.signal, onProgress: progress })
+      : [];
+    return makeReport(samples, { machine: describeMachine(options), rounds, seconds }, rules);
+  } finally {
+    progress('');
+  }
+}
+
+async function runRows(options: BenchOptions, interrupted: AbortController): Promise<Samples> {
   const directory = mkdtempSync(join(tmpdir(), 'ambient-bench-'));
   const processes = new Processes((error) => interrupted.abort(error));
   const sites: Site[] = [];
@@ -82,27 +97,26 @@ async function run(options: BenchOptions, interrupted: AbortController): Promise
       withMemory: options.rows.includes(MEMORY_ROW),
       onProgress: progress,
     });
-    const report = makeReport(samples, {
-      machine: describeMachine(options),
-      rounds: options.rounds,
-      seconds: options.seconds,
-    });
     for (const site of sites) await site.stopProxies();
-    return report;
+    return samples;
   } finally {
-    progress('');
     await processes.close();
     process.off('exit', cleanUp);
     cleanUp();
   }
 }
 
-function checkMachine(): void {
+function checkMachine({ rows }: BenchOptions): void {
   if (process.getuid?.() !== 0) throw new UsageError('network namespaces need root: run it as root');
-  const missing = TOOLS.filter((tool) => !isOnPath(tool));
+  const missing = isOfRulesOnly(rows) ? [] : TOOLS.filter((tool) => !isOnPath(tool));
   if (missing.length > 0) {
     throw new UsageError(`${missing.join(', ')} not found; on Debian: apt-get install ${missing.join(' ')}`);
   }
+}
+
+/** Neither a proxy is measured, nor anything that has one beside it. */
+function isOfRulesOnly(rows: readonly string[]): boolean {
+  return rows.every((id) => id === RULES_ROW);
 }
 
 function isOnPath(tool: string): boolean {

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { UsageError } from '../src/cli/usage-error.ts';
 import { PEER_NAMES, type PeerName } from './peers.ts';
 import { MEMORY_ROW, ROWS } from './rows.ts';
+import { RULES_ROW } from './rules.ts';
 
 export const USAGE = `npm run bench -- [options]
 
@@ -11,7 +12,8 @@ does; in namespaces of its own, as root. Needs iperf3, wrk and nginx.
 
   --rounds N      each row this often, peers taking turns; default 5, at most 50
   --seconds N     each load this long; default 3, at most 60
-  --rows A,B      only these: ${ROWS.map(({ id }) => id).join(', ')}, ${MEMORY_ROW}
+  --rows A,B      only these: ${ROWS.map(({ id }) => id).join(', ')}, ${MEMORY_ROW}, ${RULES_ROW};
+                  ${RULES_ROW} alone is about redirection, and needs neither peers nor the three programs
   --peers A,B     only these: ${PEER_NAMES.join(', ')}
   --short         one round of one second of a few rows, less than a minute: does it still run?
   --json          the result as one JSON document on standard output
@@ -30,6 +32,7 @@ export interface BenchOptions {
   readonly sessions: number;
   readonly openConnections: number;
   readonly isWarmedUp: boolean;
+  readonly isShort: boolean;
   readonly json: boolean;
   readonly svgPath: string | undefined;
   readonly threads: number | undefined;
@@ -38,8 +41,8 @@ export interface BenchOptions {
   readonly envoyBin: string | undefined;
 }
 
-const ALL_ROWS = [...ROWS.map(({ id }) => id), MEMORY_ROW];
-const SHORT_ROWS = ['up1', 'rr64', 'close16', 'pass-rr64', 'same-up1', 'sessions', MEMORY_ROW];
+const ALL_ROWS = [...ROWS.map(({ id }) => id), MEMORY_ROW, RULES_ROW];
+const SHORT_ROWS = ['up1', 'rr64', 'close16', 'pass-rr64', 'same-up1', 'sessions', MEMORY_ROW, RULES_ROW];
 
 /** @returns undefined where help is asked for. @throws {UsageError}; what `parseArgs` throws */
 export function readOptions(args: string[], environment: NodeJS.ProcessEnv): BenchOptions | undefined {
@@ -77,6 +80,7 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Ben
     sessions: short ? 100 : 500,
     openConnections: short ? 200 : 5000,
     isWarmedUp: !short,
+    isShort: short,
     json: values.json,
     svgPath: values.svg === undefined ? undefined : resolve(values.svg),
     threads: number('--threads', values.threads, 64),

@@ -1,6 +1,7 @@
 import type { Samples } from './measure.ts';
 import type { PeerName } from './peers.ts';
 import { type Figure, MEMORY_FIGURES, MEMORY_ROW, ROWS } from './rows.ts';
+import { formatRules, type RulesLine } from './rules.ts';
 import { type Spread, spread, threeDigits } from './statistics.ts';
 
 /** Where and with what a run was made. */
@@ -36,12 +37,18 @@ export interface Report {
   readonly rounds: number;
   readonly seconds: number;
   readonly lines: readonly ReportLine[];
+  /** Of the redirection, which has no peers. */
+  readonly rules: readonly RulesLine[];
   /** Requests and connections that failed while they were measured. */
   readonly errors: Samples['errors'];
 }
 
 /** Puts what was measured in the order of the rows, with ratios. */
-export function makeReport(samples: Samples, about: Pick<Report, 'machine' | 'rounds' | 'seconds'>): Report {
+export function makeReport(
+  samples: Samples,
+  about: Pick<Report, 'machine' | 'rounds' | 'seconds'>,
+  rules: readonly RulesLine[] = [],
+): Report {
   const rows = [...ROWS.map(({ id, what, figures, cpu }) => ({ id, what, figures: [...figures, cpu] })), memoryRow()];
   const lines = rows.flatMap((row) =>
     row.figures.flatMap((figure) => {
@@ -49,7 +56,7 @@ export function makeReport(samples: Samples, about: Pick<Report, 'machine' | 'ro
       return measured === undefined ? [] : [reportLine(row, figure, measured)];
     }),
   );
-  return { ...about, lines, errors: samples.errors };
+  return { ...about, lines, rules, errors: samples.errors };
 }
 
 function memoryRow(): { id: string; what: string; figures: Figure[] } {
@@ -72,7 +79,7 @@ function reportLine(
 }
 
 /** The report as a table for people: median (minimum–maximum). */
-export function formatReport({ machine, rounds, seconds, lines, errors }: Report): string {
+export function formatReport({ machine, rounds, seconds, lines, rules, errors }: Report): string {
   const names = [...new Set(lines.flatMap(({ peers }) => Object.keys(peers) as PeerName[]))];
   const isCompared = lines.some(({ ratio }) => ratio !== undefined);
   const head = ['row', 'figure', ...names, ...(isCompared ? ['ours ÷ ztunnel', 'target'] : [])];
@@ -94,10 +101,14 @@ export function formatReport({ machine, rounds, seconds, lines, errors }: Report
   const notes = [
     `${machine.date}, ${machine.processors} × ${machine.processor}, ${gigabytes} GiB, Linux ${machine.kernel}, Node ${machine.node}`,
     ...(machine.ztunnel === undefined ? [] : [`ztunnel: ${machine.ztunnel}`]),
-    `median (minimum–maximum) of ${rounds} round${rounds === 1 ? '' : 's'} of ${seconds} s, peers taking turns`,
+    `median (minimum–maximum) of ${rounds} round${rounds === 1 ? '' : 's'}${lines.length === 0 ? '' : ` of ${seconds} s, peers taking turns`}`,
     ...errors.map(({ row, peer, count }) => `${row}, ${peer}: ${count} requests or connections failed`),
   ];
-  return `${text.join('\n')}\n\n${notes.join('\n')}\n`;
+  const tables = [
+    ...(lines.length === 0 ? [] : [`${text.join('\n')}\n`]),
+    ...(rules.length === 0 ? [] : [formatRules(rules)]),
+  ];
+  return `${tables.join('\n')}\n${notes.join('\n')}\n`;
 }
 
 function formatTarget(better: Figure['better'], target: number | undefined, isMet: boolean | undefined): string {

@@ -51,7 +51,7 @@ export function messageTypeName(type: number, family: NetlinkFamily): string {
     const object = ROUTE_OBJECTS[(type - 16) >> 2];
     return object === undefined ? String(type) : `RTM_${ROUTE_VERBS[type & 3]}${object}`;
   }
-  if (family === 'sock-diag') return type === 20 ? 'SOCK_DIAG_BY_FAMILY' : String(type);
+  if (family === 'sock-diag') return type === 18 ? 'TCPDIAG_GETSOCK' : String(type);
   if (type === NFNL_MSG_BATCH_BEGIN) return 'NFNL_MSG_BATCH_BEGIN';
   if (type === NFNL_MSG_BATCH_END) return 'NFNL_MSG_BATCH_END';
   return `${NETFILTER_SUBSYSTEMS[type >> 8] ?? type >> 8}/${type & 0xff}`;

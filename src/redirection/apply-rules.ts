@@ -14,6 +14,7 @@ import {
 } from '../netlink/nftables/index.ts';
 import { keepConnections } from './keep-connections.ts';
 import type { Place } from './kernel.ts';
+import { hasTcpSockets } from './open-connections.ts';
 import { type RedirectionPlan, sideOf } from './plan.ts';
 import { nftablesRuleset, ownedTables, renderNftables } from './render-nftables.ts';
 import type { Transaction } from './transaction.ts';
@@ -68,7 +69,9 @@ export function restoreRules(touched: readonly Table[], snapshot: RulesSnapshot)
 export function applyRules(transaction: Transaction, place: Place, plan: RedirectionPlan, before: RulesSnapshot): void {
   const { tables } = nftablesRuleset(plan, place.role);
   const isFirst = before.tables.length === 0 && tables.length > 0;
-  const keeps = isFirst && sideOf(plan, place.role)?.keepsOpenConnections === true;
+  const hasWhatToKeep = () => transaction.look(`${place.role}: sockets`, () => hasTcpSockets(place.namespace));
+  // The tables that keep connections cost a wait of the kernel's when they are gone again: a pod that is starting has none to keep.
+  const keeps = isFirst && sideOf(plan, place.role)?.keepsOpenConnections === true && hasWhatToKeep();
   const tracking = keeps ? keepConnections(transaction, place, plan) : [];
   transaction.step(
     place.role,

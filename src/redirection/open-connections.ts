@@ -37,6 +37,22 @@ export function openConnections(namespace: NetworkNamespace): OpenConnection[] {
   }
 }
 
+/** Whether a namespace has any TCP socket. Counters of its own say so; the table of sockets is one for all namespaces. */
+export function hasTcpSockets(namespace: NetworkNamespace): boolean {
+  return namespace.run(() => ['sockstat', 'sockstat6'].some((file) => !/^TCP6?: inuse 0$/m.test(readCounters(file))));
+}
+
+/** As `TCP: inuse 3 orphan 0 …` and `TCP6: inuse 1`, cut behind the count. */
+function readCounters(file: string): string {
+  try {
+    return readFileSync(`/proc/thread-self/net/${file}`, 'latin1').replaceAll(/(inuse \d+).*/g, '$1');
+  } catch (error) {
+    // A kernel without IPv6 has no such file, and no such sockets.
+    if (file === 'sockstat6' && (error as { code?: unknown }).code === 'ENOENT') return 'TCP6: inuse 0';
+    throw error;
+  }
+}
+
 /** As {@link openConnections}, by the files that every kernel has: a walk of the machine's whole table for each, line by line. */
 export function readProcNetTcp(namespace: NetworkNamespace): OpenConnection[] {
   // `/proc/net` is the main thread's, whose namespace may be another.

@@ -12,6 +12,15 @@ import { nftablesRuleset } from './render-nftables.ts';
 import { spareConnections } from './spare-connections.ts';
 import { Transaction } from './transaction.ts';
 
+/** How pods are enrolled. */
+export interface AddPodOptions {
+  /**
+   * The pods have opened no connection yet, as when their sandboxes are being made: there is none to spare, so connection tracking is
+   * not read, which takes milliseconds however few connections there are. Default false.
+   */
+  readonly isStarting?: boolean;
+}
+
 /**
  * A plan in force, as {@link apply} gives it. Holds two netlink sockets per role until `close()`, which leaves the redirection in
  * force. The namespaces it was made with must stay open as long.
@@ -61,32 +70,17 @@ export class Redirection implements Disposable, AsyncDisposable {
    * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`, also where its address is enrolled for another device
    * @throws {RedirectionError} `ERR_REDIRECTION_FAILED`; the pod is not enrolled
    */
-  addPod(pod: Pod): boolean {
-    this.#check('addPod');
-    const plan = this.#plan;
-    checkPod('addPod', plan, pod, 'pod');
-    const known = this.#pods.get(pod.ip);
-    if (known !== undefined) return this.#renamePod(known, pod);
-    const place = this.#kernel.at(plan.pods.role);
-    const transaction = new Transaction('redirection.addPod');
-    const { spare } = plan.pods;
-    const { ip, comment } = pod;
-    const changed = podSysctls(plan, pod).map((sysctl) => applySysctl(transaction, place, sysctl));
-    if (spare !== undefined) {
-      transaction.step(`${place.role}: open connections of ${ip}`, () => {
-        spareConnections(place.netfilter, [ip], spare);
-      });
-    }
-    transaction.step(
-      place.role,
-      () => this.#elements('addElements', ip, comment).commit(place.netfilter),
-      () => this.#elements('deleteElements', ip).commit(place.netfilter),
-    );
-    const route = podRoute(plan, pod);
-    if (route !== undefined) transaction.step(`${place.role}: route for ${ip}`, () => replaceRoute(place.route, route));
-    this.#pods.set(ip, pod);
-    for (const before of changed) if (before !== undefined) this.#changed.push(before);
-    return true;
+  addPod(pod: Pod, options: AddPodOptions = {}): boolean {
+    return this.#enrol('addPod', [pod], () => 'pod', options) === 1;
+  }
+
+  /**
+   * As {@link addPod}, several pods or none: for a node's pods at the start, since connection tracking is read once for all of them.
+   *
+   * @returns how many were not enrolled yet
+   */
+  addPods(pods: readonly Pod[], options: AddPodOptions = {}): number {
+    return this.#enrol('addPods', pods, (i) => `pods[${i}]`, options);
   }
 
   /**
@@ -114,7 +108,7 @@ export class Redirection implements Disposable, AsyncDisposable {
     }
     transaction.step(place.role, () =>
       // Added first, so that an entry which somebody took away is no error.
-      this.#elements('deleteElements', ip, undefined, this.#elements('addElements', ip)).commit(place.netfilter),
+      this.#elements('deleteElements', [pod], this.#elements('addElements', [pod])).commit(place.netfilter),
     );
     this.#pods.delete(ip);
     return true;
@@ -172,26 +166,75 @@ export class Redirection implements Disposable, AsyncDisposable {
     this.close();
   }
 
-  #renamePod(known: Pod, pod: Pod): boolean {
-    const { ip, veth, comment } = pod;
-    if (known.veth !== veth) {
-      throw invalid('addPod', 'pod.ip', `${ip} is enrolled already, behind ${known.veth ?? 'no device'}`);
+  #enrol(
+    op: string,
+    pods: readonly Pod[],
+    field: (i: number) => string,
+    { isStarting = false }: AddPodOptions,
+  ): number {
+    this.#check(op);
+    const plan = this.#plan;
+    const { fresh, renamed } = this.#sorted(op, pods, field);
+    const place = this.#kernel.at(plan.pods.role);
+    const transaction = new Transaction(`redirection.${op}`);
+    const changed = fresh.flatMap((pod) =>
+      podSysctls(plan, pod).map((sysctl) => applySysctl(transaction, place, sysctl)),
+    );
+    const { spare } = plan.pods;
+    const ips = fresh.map(({ ip }) => ip);
+    if (spare !== undefined && !isStarting) {
+      transaction.step(`${place.role}: open connections of ${ips.length === 1 ? ips[0] : `${ips.length} pods`}`, () => {
+        spareConnections(place.netfilter, ips, spare);
+      });
     }
-    if (known.comment === comment) return false;
-    const place = this.#kernel.at(this.#plan.pods.role);
-    // Taken out and put in within one transaction: no packet finds it missing.
-    const batch = this.#elements('deleteElements', ip, undefined, this.#elements('addElements', ip));
-    new Transaction('redirection.addPod').step(place.role, () => {
-      this.#elements('addElements', ip, comment, batch).commit(place.netfilter);
+    transaction.step(
+      place.role,
+      () => this.#elements('addElements', fresh).commit(place.netfilter),
+      () => this.#elements('deleteElements', fresh).commit(place.netfilter),
+    );
+    for (const pod of fresh) {
+      const route = podRoute(plan, pod);
+      if (route === undefined) continue;
+      transaction.step(
+        `${place.role}: route for ${pod.ip}`,
+        () => replaceRoute(place.route, route),
+        () => deleteRoute(place.route, route, { missingOk: true }),
+      );
+    }
+    // Taken out and put in within one transaction: no packet finds one missing.
+    transaction.step(place.role, () => {
+      const batch = this.#elements('deleteElements', renamed, this.#elements('addElements', renamed));
+      this.#elements('addElements', renamed, batch).commit(place.netfilter);
     });
-    this.#pods.set(ip, pod);
-    return false;
+    for (const pod of [...fresh, ...renamed]) this.#pods.set(pod.ip, pod);
+    for (const before of changed) if (before !== undefined) this.#changed.push(before);
+    return fresh.length;
   }
 
-  #elements(verb: 'addElements' | 'deleteElements', key: string, comment?: string, batch = new Batch()): Batch {
-    const name = podSet(this.#plan, { ip: key })?.name;
+  /** Those that are not enrolled, and those that are, by another comment. The last of an address counts. */
+  #sorted(op: string, pods: readonly Pod[], field: (i: number) => string): { fresh: Pod[]; renamed: Pod[] } {
+    const fresh = new Map<string, Pod>();
+    const renamed = new Map<string, Pod>();
+    for (const [i, pod] of pods.entries()) {
+      checkPod(op, this.#plan, pod, field(i));
+      const { ip, veth, comment } = pod;
+      const enrolled = this.#pods.get(ip);
+      const known = fresh.get(ip) ?? enrolled;
+      if (known !== undefined && known.veth !== veth) {
+        throw invalid(op, `${field(i)}.ip`, `${ip} is enrolled already, behind ${known.veth ?? 'no device'}`);
+      }
+      if (enrolled === undefined) fresh.set(ip, pod);
+      else if (enrolled.comment !== comment) renamed.set(ip, pod);
+      else renamed.delete(ip);
+    }
+    return { fresh: [...fresh.values()], renamed: [...renamed.values()] };
+  }
+
+  #elements(verb: 'addElements' | 'deleteElements', pods: readonly Pod[], batch = new Batch()): Batch {
+    const members = Map.groupBy(pods, (pod) => podSet(this.#plan, pod)?.name);
     for (const set of this.#sets) {
-      if (set.name === name) batch[verb](set, [comment === undefined ? { key } : { key, comment }]);
+      const elements = (members.get(set.name) ?? []).map(({ ip, comment }) => element(verb, ip, comment));
+      if (elements.length > 0) batch[verb](set, elements);
     }
     return batch;
   }
@@ -204,6 +247,10 @@ export class Redirection implements Disposable, AsyncDisposable {
   #checkOpen(op: string): void {
     if (this.#state === 'closed') throw closed(op, 'this redirection was closed');
   }
+}
+
+function element(verb: 'addElements' | 'deleteElements', key: string, comment: string | undefined) {
+  return verb === 'deleteElements' || comment === undefined ? { key } : { key, comment };
 }
 
 function closed(op: string, message: string): RedirectionError {

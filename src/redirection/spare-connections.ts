@@ -1,13 +1,16 @@
 import { parseIp } from '../ip/index.ts';
-import { type ConntrackEntry, listConntrack, setConntrackMark } from '../netlink/conntrack/index.ts';
+import { type ConntrackEntry, conntrackUsage, listConntrack, setConntrackMark } from '../netlink/conntrack/index.ts';
 import type { Netlink } from '../netlink/index.ts';
 import { NetlinkError } from '../netlink/index.ts';
 import { ENOENT } from '../system/index.ts';
 import { SKIP_MARK } from './marks.ts';
 import type { IpFamily, Mark } from './plan.ts';
 
-/** Up to this many pods the kernel is asked for each one's connections; beyond, the whole table is read once. */
-const ASK_EACH_UP_TO = 4;
+/**
+ * Asking the kernel for the connections of one pod takes as long as reading about this many: it walks its whole table for each
+ * question, twice a pod.
+ */
+const ENTRIES_A_POD = 2500;
 
 /**
  * Marks the open connections of pods that are about to be enrolled, so that rule 6 leaves them alone: without it they would be reset,
@@ -19,7 +22,7 @@ export function spareConnections(netlink: Netlink, ips: readonly string[], spare
   if (ips.length === 0) return 0;
   const wanted = new Set(ips);
   const entries =
-    ips.length <= ASK_EACH_UP_TO
+    conntrackUsage(netlink).entries > ips.length * ENTRIES_A_POD
       ? ips.flatMap((ip) => connectionsOf(netlink, ip))
       : familiesAmong(ips).flatMap((family) => listConntrack(netlink, { family }));
   let marked = 0;

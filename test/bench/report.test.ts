@@ -51,6 +51,25 @@ it('says median, minimum, maximum, ratio and what was missed', () => {
   expect(formatReport(up1)).toMatch(/^up1 +Gb\/s +11 \(2–12\) +10 +1\.10 +≥ 1\.15 {2}missed$/m);
 });
 
+it('says of the redirection what was measured, what it is to stay below, and what was missed', () => {
+  const line = {
+    figure: 'apply',
+    unit: 'ms',
+    min: 5,
+    median: 6.891,
+    max: 11,
+    values: [5, 6.891, 11],
+    target: 10,
+    isMet: true,
+  } as const;
+  const missed = { ...line, figure: 'addPod', median: 11, isMet: false };
+  const report = makeReport(new Samples(), { machine, rounds: 3, seconds: 1 }, [line, missed]);
+  expect(formatReport(report).split('\n').slice(0, 2)).toEqual([
+    'apply   6.89 ms (5.00–11.0)  < 10 ms',
+    'addPod  11.0 ms (5.00–11.0)  < 10 ms  missed',
+  ]);
+});
+
 it('draws a bar for each peer, in proportion, and escapes what it writes', () => {
   const chart = drawChart(up1);
   const widths = [...chart.matchAll(/class="(ours|ztunnel)" x="(?:172|646)"[^>]* width="([\d.]+)"/g)].map((m) =>

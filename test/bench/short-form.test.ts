@@ -36,6 +36,29 @@ it('names the option that is wrong, with exit code 2', async () => {
   expect(stderr).toContain('--rows: there is no "up2"');
 });
 
+describeRequiring('issue 5, the row of the redirection', { root: true }, () => {
+  it('needs no peers, says what each figure is to stay below, and leaves nothing behind', async () => {
+    const ended = await bench(['--short', '--rows', 'rules', '--json']);
+    expect(ended.code).toBe(0);
+    const { lines, rules } = JSON.parse(ended.stdout) as Report;
+    expect(lines).toEqual([]);
+    expect(rules.map(({ target, unit }) => `${target} ${unit}`)).toEqual([
+      '10 ms',
+      '1 ms',
+      '1 ms',
+      '1 ms',
+      '3 s',
+      '3 s',
+    ]);
+    // Less is done than the targets are about, so nothing is said of them.
+    for (const { values, isMet } of rules) {
+      expect(values[0]).toBeGreaterThan(0);
+      expect(isMet).toBeUndefined();
+    }
+    expect(leftOf(ended)).toEqual([]);
+  });
+});
+
 describeRequiring('issue 4, the short form', { root: true, users: true, tools: ['iperf3', 'wrk', 'nginx'] }, () => {
   it('measures direct and ours, draws them, and leaves nothing behind', { timeout: 120_000 }, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'akt-bench-'));
@@ -44,7 +67,7 @@ describeRequiring('issue 4, the short form', { root: true, users: true, tools: [
       const ended = await bench(['--short', '--json', '--svg', svgPath]);
       expect(ended.stderr).not.toContain('bench:');
       expect(ended.code).toBe(0);
-      const { lines, errors } = JSON.parse(ended.stdout) as Report;
+      const { lines, rules, errors } = JSON.parse(ended.stdout) as Report;
       expect(errors).toEqual([]);
       const rows = new Set(lines.map(({ row }) => row));
       expect([...rows]).toEqual(['up1', 'rr64', 'close16', 'pass-rr64', 'same-up1', 'sessions', 'memory']);
@@ -57,6 +80,7 @@ describeRequiring('issue 4, the short form', { root: true, users: true, tools: [
           expect(values[0], `${row} ${figure}`).toBeGreaterThan(0);
         }
       }
+      expect(rules.map(({ unit }) => unit)).toEqual(['ms', 'ms', 'ms', 'ms', 's', 's']);
       const chart = readFileSync(svgPath, 'utf8');
       for (const row of rows) expect(chart).toContain(row === 'memory' ? '>idle MB<' : `>${row}, `);
       expect(leftOf(ended)).toEqual([]);

@@ -14,6 +14,7 @@ import {
   type RedirectionPlan,
   readBack,
   remove,
+  verify,
 } from '../../src/redirection/index.ts';
 import { runIn, vethPair, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
@@ -33,6 +34,7 @@ async function withNode(
       { namespace: ztunnel, device: 'eth0', addresses: ['10.244.1.2/32'] },
     );
     runIn(node, 'ip', 'link', 'add', 'vethpod', 'type', 'bridge');
+    runIn(node, 'ip', 'link', 'set', 'vethpod', 'up');
     await body(node, ztunnel);
   });
 }
@@ -407,6 +409,61 @@ describeRequiring('pods', root, () => {
       expect(redirection.removePod('10.244.1.10')).toBe(false);
       expect(seen()).toEqual({ sets: [[], []], routes: [] });
       expect(redirection.plan.pods.list).toEqual([]);
+    });
+  });
+
+  it('come by the dozen: all or none, those that are there passed over, or given their new comment', async () => {
+    await withNode((node, ztunnel) => {
+      using redirection = apply(nodeMode({ ...options, captureDns: true, pods: [pods[0]!] }), { node, ztunnel });
+      const [first, second] = pods as [(typeof pods)[0], (typeof pods)[0]];
+      const third = { ip: '10.244.1.12', veth: 'vethpod', comment: 'default/third' };
+      const before = state(node, ztunnel);
+      expect(() => redirection.addPods([second, { ...third, veth: 'nowhere' }])).toThrow(
+        expect.objectContaining({ code: 'ERR_REDIRECTION_FAILED' }),
+      );
+      expect(() => redirection.addPods([second, third, { ...third, veth: 'vethother' }])).toThrow(
+        expect.objectContaining({ code: 'ERR_REDIRECTION_INVALID', field: 'pods[2].ip' }),
+      );
+      expect(() => redirection.addPods([second, { ip: '10.0.0.256', veth: 'vethpod' }])).toThrow(
+        expect.objectContaining({ field: 'pods[1].ip' }),
+      );
+      expect(state(node, ztunnel)).toEqual(before);
+      expect(redirection.plan.pods.list).toEqual([first]);
+      expect(redirection.addPods([])).toBe(0);
+      expect(
+        redirection.addPods([{ ...first, comment: 'default/again' }, second, third, third], { isStarting: true }),
+      ).toBe(2);
+      expect(verify(redirection.plan, { node, ztunnel }).differences).toEqual([]);
+      using netfilter = openNetlink({ family: 'netfilter', namespace: node });
+      for (const name of ['ztunnel-mangle', 'ztunnel-nat']) {
+        const set = { table: { family: 'ip', name }, name: PODS_SET, keyType: 'ipv4_addr' } as const;
+        expect(listElements(netfilter, set).sort((a, b) => a.key.localeCompare(b.key))).toEqual([
+          { key: first.ip, comment: 'default/again' },
+          { key: second.ip },
+          { key: third.ip, comment: 'default/third' },
+        ]);
+      }
+    });
+  });
+
+  it('that start have no connections to spare: connection tracking is not read', async () => {
+    await withTopology(async (t) => {
+      using redirection = apply(t.plan(t.a, { pods: [] }), t.namespaces(t.a));
+      await t.proxy(t.a);
+      const open = await t.dial(t.sleep, FAR, 8080);
+      expect(await open.ask()).toBe(t.a.hostIp);
+      const sleepPod = t.a.pods.find(({ ip }) => ip === SLEEP)!;
+      const marks = () => {
+        using netlink = openNetlink({ family: 'netfilter', namespace: t.a.namespace });
+        return listConntrack(netlink, { family: 4, original: { source: SLEEP } }).map(({ mark }) => mark);
+      };
+      redirection.addPod(sleepPod, { isStarting: true });
+      expect(marks()).toEqual([0]);
+      redirection.removePod(SLEEP);
+      redirection.addPod(sleepPod);
+      expect(marks()).toEqual([0x220]);
+      expect(await open.ask()).toBe(t.a.hostIp);
+      redirection.remove();
     });
   });
 
