@@ -4,6 +4,7 @@ import { Chances, everyWay } from './chances.ts';
 import { invalid } from './errors.ts';
 import type { Ending, Explanation, FastPath, Step } from './explanation.ts';
 import type { KernelView } from './kernel-view.ts';
+import { isLegacy } from './legacy-table.ts';
 import { checkPacket, type Packet } from './packet.ts';
 import { PacketState } from './packet-state.ts';
 import { lookUpRoute, type RouteAnswer } from './route-lookup.ts';
@@ -80,10 +81,29 @@ function explainWay(view: KernelView, own: Packet, chances: Chances, origin: Ori
     ...(mark === undefined ? {} : { mark }),
     ...(fastPath === undefined ? {} : { fastPath }),
     ...(probability === undefined ? {} : { probability }),
-    caveats: view.legacyTables.map(
-      (table) => `iptables-legacy has the table ${table} here, which could not be read and may decide otherwise`,
-    ),
+    caveats: caveatsOf(view, steps),
   };
+}
+
+function caveatsOf({ legacyTables, otherTables }: KernelView, steps: readonly Step[]): string[] {
+  const legacy = legacyTables.map(
+    (table) => `iptables-legacy has the table ${table} here, which could not be read and may decide otherwise`,
+  );
+  const other = otherTables.map((table) => `nftables has the table ${table} here, which is not looked at`);
+  return [...legacy, ...other, ...tiesOf(steps)];
+}
+
+/** Places where a rule of iptables-legacy and one of nf_tables stand side by side: the one registered last goes first. */
+function tiesOf(steps: readonly Step[]): string[] {
+  const met = steps.filter((step) => step.kind === 'rule');
+  const ties = met.filter((rule) => isLegacy(rule.table)).map(({ hook, priority }) => ({ hook, priority }));
+  const tied = ties.filter(({ hook, priority }) =>
+    met.some((other) => !isLegacy(other.table) && other.hook === hook && other.priority === priority),
+  );
+  const places = new Set(tied.map(({ hook, priority }) => `${hook} ${priority}`));
+  return [...places].map(
+    (place) => `at ${place}, rules of iptables-legacy and of nftables are both met: which go first cannot be seen`,
+  );
 }
 
 /** Whether all of it was judged. */

@@ -84,4 +84,6 @@ export interface KernelView {
    * rules, in tables named `nat (legacy)`.
    */
   readonly legacyTables: readonly string[];
+  /** Tables of nftables that may decide and are not looked at, such as `netdev filter` and `bridge filter`. */
+  readonly otherTables: readonly string[];
 }

@@ -21,6 +21,9 @@ export interface LegacyChains {
   readonly rules: InstalledRule[];
 }
 
+/** Behind the name of a table, since nf_tables may have one of the same name. */
+const LEGACY = ' (legacy)';
+
 const HOOKS: readonly Hook[] = ['prerouting', 'input', 'forward', 'output', 'postrouting'];
 // <linux/netfilter_ipv4.h>; nat has one place for destinations and one for sources.
 const PRIORITIES: Readonly<Record<string, number>> = { raw: -300, mangle: -150, filter: 0, security: 50 };
@@ -60,10 +63,15 @@ const NF_ACCEPT = -2;
 
 const REGISTER = 1;
 
+/** Whether a table of a view is one of iptables-legacy. */
+export function isLegacy({ name }: Table): boolean {
+  return name.endsWith(LEGACY);
+}
+
 /** A table of iptables-legacy in terms of nf_tables. Bytes that make no sense end it; what was read until then is given. */
 export function decodeLegacyTable(legacy: LegacyTable): LegacyChains {
   const layout = LAYOUTS[legacy.family];
-  const table: Table = { family: legacy.family === 4 ? 'ip' : 'ip6', name: `${legacy.name} (legacy)` };
+  const table: Table = { family: legacy.family === 4 ? 'ip' : 'ip6', name: `${legacy.name}${LEGACY}` };
   const entries = readEntries(legacy.entries, layout);
   const names = chainNames(legacy, entries);
   const chains: Chain[] = [];

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { canonicalIp } from '../ip/index.ts';
 import { type ConntrackEntry, listConntrack } from '../netlink/conntrack/index.ts';
 import { openNetlink } from '../netlink/index.ts';
-import { listChains, listRules, listTables } from '../netlink/nftables/index.ts';
+import { listChains, listRules } from '../netlink/nftables/index.ts';
 import { listAddresses, listLinks, listRules as listPolicyRules, listRoutes } from '../netlink/route/index.ts';
 import type { NetworkNamespace } from '../netns/index.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../system/index.ts';
@@ -13,6 +13,7 @@ import { ipsetNumbers, readIpsets } from './read-ipsets.ts';
 import { readLegacyTable } from './read-legacy-tables.ts';
 import { parseListeners } from './read-listeners.ts';
 import { readSets } from './read-sets.ts';
+import { readTables } from './read-tables.ts';
 
 /** How {@link readKernelView} reads. */
 export interface ReadKernelViewOptions {
@@ -34,7 +35,7 @@ export function readKernelView(namespace: NetworkNamespace, options: ReadKernelV
   signal?.throwIfAborted();
   using netfilter = openNetlink({ family: 'netfilter', namespace });
   using route = openNetlink({ family: 'route', namespace });
-  const tables = listTables(netfilter);
+  const { tables, otherTables } = readTables(netfilter);
   const links = listLinks(route);
   const { legacy, unread, ...proc } = namespace.run(() => readProc(links.map(({ name }) => name)));
   const rules = tables.flatMap((table) => listRules(netfilter, table));
@@ -45,6 +46,7 @@ export function readKernelView(namespace: NetworkNamespace, options: ReadKernelV
     rules,
     ipsets: namespace.run(() => readIpsets(netfilter, ipsets)),
     legacyTables: unread,
+    otherTables,
     sets: tables.flatMap((table) => readSets(netfilter, table)),
     policyRules: listPolicyRules(route),
     routes: listRoutes(route),

@@ -41,6 +41,7 @@ const view: KernelView = {
   forwarding6: false,
   legacyTables: [],
   ipsets: [],
+  otherTables: [],
 };
 
 /** The view with one chain, each rule's comment its place. */
@@ -141,7 +142,7 @@ describe('rules', () => {
     expect(met(counts)).toEqual(['r0 continue']);
   });
 
-  it('ask sets of keys and of ranges; a map that is not empty cannot be judged (NFT_SET_MAP)', () => {
+  it('ask sets of keys and of ranges; one of another kind that is not empty cannot be judged', () => {
     const asking = ruled({}, [...match.sourceInSet('s'), ...statement.counter()]);
     const key = (ip: string, end = false) => ({ key: Buffer.from(ip.split('.').map(Number)).toString('hex'), end });
     const by = (kind: 'keys' | 'ranges' | 'other', ...elements: ReturnType<typeof key>[]) => {
@@ -160,10 +161,21 @@ describe('rules', () => {
     expect(by('other')).toEqual([false, 'forwarded']);
   });
 
-  it('of iptables-legacy are a caveat', () => {
-    const legacy = explainPacket({ ...view, legacyTables: ['ip nat'] }, packet);
+  it('in tables that could not be read, or are not looked at, are a caveat', () => {
+    const legacy = explainPacket({ ...view, legacyTables: ['ip nat'], otherTables: ['netdev filter'] }, packet);
     expect(isComplete(legacy)).toBe(false);
-    expect(legacy.caveats).toEqual([expect.stringContaining('ip nat')]);
+    expect(legacy.caveats).toEqual([expect.stringContaining('ip nat'), expect.stringContaining('netdev filter')]);
+  });
+
+  it('of iptables-legacy and of nftables at one place: nobody sees which go first (nf_hook_entries_grow)', () => {
+    const both = ruled({}, statement.counter());
+    const old = { family: 'ip', name: 'filter (legacy)' } as const;
+    const chains = [...both.chains, { ...both.chains[0]!, table: old }];
+    const rules = [...both.rules, { ...both.rules[0]!, table: old }];
+    expect(explainPacket({ ...both, chains, rules }, packet).caveats).toEqual([
+      expect.stringContaining('prerouting 0'),
+    ]);
+    expect(explainPacket(both, packet).caveats).toEqual([]);
   });
 
   it('that redirect in the output hook bring the packet round by lo to the listener (facts section 11.2)', () => {

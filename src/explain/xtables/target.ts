@@ -160,7 +160,8 @@ function mixedThenShifted(
 
 /** xt_tproxy_target_info (IPv4 only) and xt_tproxy_target_info_v1. Unlike nftables' tproxy it drops where nobody listens. */
 function tproxy(info: Buffer, revision: number, family: 4 | 6): XtTarget | undefined {
-  if (revision > 1 || info.length < (revision === 0 ? 14 : 26)) return undefined;
+  const isShort = info.length < (revision === 0 ? 14 : 26);
+  if (revision > 1 || isShort || (revision === 0 && family === 6)) return undefined;
   const [mask, value] = [info.readUInt32LE(0), info.readUInt32LE(4)];
   const written = inetAddress(info, 8, family);
   const ip = written === '0.0.0.0' || written === '::' ? undefined : written;
