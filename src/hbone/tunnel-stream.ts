@@ -127,6 +127,8 @@ export class TunnelStream extends Duplex implements HboneStream {
     if (fate === undefined) {
       // Our own side has closed everything: no news to whoever did, as with a socket that is destroyed.
       if (error.code === 'ERR_HBONE_CLOSED') this.destroy();
+      // It may have been opened by the same bytes, and be on its way to whoever will listen: an error now would be nobody's.
+      else if (this.listenerCount('error') === 0) setImmediate(destroyWith, this, error);
       else this.destroy(error);
       return;
     }
@@ -231,6 +233,10 @@ export class TunnelStream extends Duplex implements HboneStream {
     if (this.readableEnded) this.destroy();
     else this.once('end', () => this.destroy());
   }
+}
+
+function destroyWith(stream: TunnelStream, error: HboneError): void {
+  stream.destroy(error);
 }
 
 /** RFC 9113 section 8.5: an error of the other connection is CONNECT_ERROR. What another stream was reset with goes on as it is. */

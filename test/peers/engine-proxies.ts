@@ -14,15 +14,15 @@ import { type ExpectedPeer, peerIdentity } from '../../src/identity/index.ts';
 import { openConnecting, openListener } from '../../src/socket/index.ts';
 import { decodeSockaddr, libc, SOCKADDR_BYTES } from '../../src/system/index.ts';
 import { certificateOf, idOf, type Workload } from './certificates.ts';
-import type { Proxies } from './interop.ts';
+import type { Proxies, ProxyOptions } from './interop.ts';
 
 /** `ambient-kit/engine` as the two proxies of a node: a reactor each, which turns between Node's own turns. */
 export const engineProxies: Proxies = {
   name: 'the engine',
-  async startClient({ hbone, authority, serverId = idOf('server') }) {
+  async startClient({ hbone, authority, serverId = idOf('server'), answerMs = 30_000, ...options }) {
     const proxy = new ReactorProxy();
     let tunnels = 0;
-    const pool = new TunnelPool(proxy.reactor, proxy.memory);
+    const pool = new TunnelPool(proxy.reactor, proxy.memory, limitsOf(options));
     const route = {
       key: 'one',
       context: contextOf('client'),
@@ -33,14 +33,19 @@ export const engineProxies: Proxies = {
       },
     };
     const port = proxy.listen((fd) => {
-      const stream = new TunnelStream(proxy.reactor, proxy.memory, { onStreamClosed: () => {} });
+      const stream = new TunnelStream(
+        proxy.reactor,
+        proxy.memory,
+        { onStreamClosed: () => {} },
+        { connectMs: 10_000, answerMs },
+      );
       stream.attach(fd, false);
       pool.open(route, stream, authority, [['baggage', 'k8s.namespace.name=default,k8s.pod.name=client']]);
     });
     return { port, tunnels: () => tunnels, [Symbol.asyncDispose]: () => proxy.close(() => pool.close()) };
   },
 
-  async startServer() {
+  async startServer(options = {}) {
     const proxy = new ReactorProxy();
     const requests: { authority: string; peer: string; headers: Http2Request['headers'] }[] = [];
     const tunnels = new Set<HboneTunnel>();
@@ -55,6 +60,7 @@ export const engineProxies: Proxies = {
         fd,
         context,
         verifier: expecting({ trustDomain: 'cluster.local' }),
+        ...limitsOf(options),
         owner: {
           onTunnelReady: () => {},
           onTunnelCapacity: () => {},
@@ -77,7 +83,13 @@ export const engineProxies: Proxies = {
     const close = () => {
       for (const tunnel of tunnels) tunnel.close();
     };
-    return { port, requests, refused: () => refused, [Symbol.asyncDispose]: () => proxy.close(close) };
+    return {
+      port,
+      requests,
+      refused: () => refused,
+      tunnels: () => tunnels.size,
+      [Symbol.asyncDispose]: () => proxy.close(close),
+    };
   },
 };
 
@@ -111,6 +123,13 @@ class ReactorProxy {
     this.#turning = false;
     this.reactor.close();
   }
+}
+
+function limitsOf({ http2, handshakeMs }: ProxyOptions) {
+  return {
+    ...(http2 === undefined ? {} : { http2 }),
+    ...(handshakeMs === undefined ? {} : { limits: { connectMs: 10_000, handshakeMs } }),
+  };
 }
 
 function contextOf(name: Workload): TlsContext {

@@ -4,7 +4,7 @@ import http from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { HeaderField } from '../../src/http2/index.ts';
+import type { HeaderField, Http2Options } from '../../src/http2/index.ts';
 import { dial, digest, received, take } from '../hbone/fidelity.ts';
 import { BAD, envoyFiles, goFlags, idOf, type Workload } from './certificates.ts';
 import { Envoy, Hbonepeer } from './peer.ts';
@@ -27,13 +27,23 @@ export interface ServerProxy extends AsyncDisposable {
   }[];
   /** Connections that did not get through the handshake. */
   refused(): number;
+  /** Tunnels that stand. */
+  tunnels(): number;
+}
+
+/** What a test wants to be other than usual; times in milliseconds. */
+export interface ProxyOptions {
+  readonly http2?: Http2Options;
+  readonly handshakeMs?: number;
+  /** Of a client: from the application's connection to the answer. */
+  readonly answerMs?: number;
 }
 
 /** Both proxies of one implementation, with the certificates of `certificates.ts`. */
 export interface Proxies {
   readonly name: string;
-  startClient(to: { hbone: number; authority: string; serverId?: string }): Promise<ClientProxy>;
-  startServer(): Promise<ServerProxy>;
+  startClient(to: { hbone: number; authority: string; serverId?: string } & ProxyOptions): Promise<ClientProxy>;
+  startServer(options?: ProxyOptions): Promise<ServerProxy>;
 }
 
 const MIB = 1 << 20;
