@@ -3,6 +3,7 @@ import http2 from 'node:http2';
 import { createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createServer as createTlsServer } from 'node:tls';
 import { describe, expect, it } from 'vitest';
 import {
   type ConnectOptions,
@@ -14,7 +15,7 @@ import {
 } from '../../src/hbone/index.ts';
 import { CertificateAuthority, createCertificateStore, formatSpiffeId, ManualClock } from '../../src/identity/index.ts';
 import { authority, certificateFor, clientCertificate, idOf, listening, pair, serverCertificate } from './mesh.ts';
-import { tlsOptions } from './raw-peer.ts';
+import { ACK, END_HEADERS, frame, HEADERS, hasFrame, PREFACE, SETTINGS, tlsOptions } from './raw-peer.ts';
 
 const accept = (request: HboneRequest) =>
   void request
@@ -182,6 +183,28 @@ describe('no tunnel to be had', () => {
     await expect(mesh.open()).rejects.toMatchObject({ code: 'ERR_HBONE_TIMEOUT' });
     expect(await gone.promise).toMatchObject({ code: 'ERR_HBONE_STREAM_RESET', errorCode: 8 });
   });
+});
+
+it('a server whose answer and whose mistake come in one piece: the stream is given, then its error, and nobody’s process ends', async () => {
+  const server = createTlsServer({ ...tlsOptions(serverCertificate), requestCert: true }, (socket) => {
+    socket.on('error', () => {});
+    socket.write(Buffer.concat([frame(SETTINGS, 0, 0), frame(SETTINGS, ACK, 0)]));
+    let seen = Buffer.alloc(0);
+    socket.on('data', (chunk) => {
+      seen = Buffer.concat([seen, chunk]);
+      if (!hasFrame(seen.subarray(PREFACE.length), HEADERS)) return;
+      const [status200, oversized] = [Buffer.from([0x88]), Buffer.from([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])];
+      socket.write(Buffer.concat([frame(HEADERS, END_HEADERS, 1, status200), oversized]));
+    });
+  });
+  const port = await listening(server);
+  await using client = new HboneClient({ credentials: clientCertificate });
+  const to = { authority: 'a:1', peerIdentity: idOf('server'), destination: { host: '127.0.0.1', port } };
+  const stream = await client.connect(to);
+  const [error] = await once(stream, 'error');
+  expect(error).toMatchObject({ code: 'ERR_HBONE_TUNNEL_LOST', cause: { code: 'ERR_HTTP2_FRAME_SIZE' } });
+  expect(stream.destroyed).toBe(true);
+  server.close();
 });
 
 describe('AbortSignal', () => {

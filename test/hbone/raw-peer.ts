@@ -77,6 +77,14 @@ export function goawayCode(bytes: Buffer): number | undefined {
   return undefined;
 }
 
+/** Is one of that type among them? */
+export function hasFrame(bytes: Buffer, type: number): boolean {
+  for (let at = 0; at + 9 <= bytes.length; at += 9 + bytes.readUIntBE(at, 3)) {
+    if (bytes[at + 3] === type) return true;
+  }
+  return false;
+}
+
 /** Everything until the end, whatever kind of end it is. */
 export async function everything(socket: TLSSocket): Promise<Buffer> {
   const chunks: Buffer[] = [];
