@@ -11,7 +11,7 @@ export interface RuleStep {
   readonly priority: number;
   readonly table: Table;
   readonly chain: string;
-  /** The kernel's number of the rule in its table. */
+  /** The kernel's number of the rule in its table; in a table of iptables-legacy, which has none, the place of its entry. */
   readonly handle: string;
   /** The id of a plan's rule is its comment. */
   readonly comment?: string;

@@ -4,7 +4,10 @@ import type { ListedRoute, ListedRule } from '../netlink/route/index.ts';
 import type { Effect } from './evaluate-rule.ts';
 import type { Ending, Explanation, RuleStep, Step } from './explanation.ts';
 import { NF_IP_PRI_CONNTRACK } from './kernel-numbers.ts';
+import { isLegacy } from './legacy-table.ts';
 
+/** Tables of `<linux/rtnetlink.h>` that have names everywhere. */
+const TABLES: Readonly<Record<number, string>> = { 253: 'default', 254: 'main', 255: 'local' };
 /** Rules of a fast path that a line names before it only counts. */
 const SHOWN = 8;
 
@@ -50,7 +53,8 @@ function columns(step: Step): [string, string, string] {
   switch (step.kind) {
     case 'rule': {
       const { table, chain, comment, handle } = step;
-      const name = `${table.family} ${table.name} ${chain} ${comment ?? `handle ${handle}`}`;
+      const numbered = `${isLegacy(table) ? 'entry' : 'handle'} ${handle}`;
+      const name = `${table.family} ${table.name} ${chain} ${comment ?? numbered}`;
       return [`${step.hook} ${step.priority}`, name, `${step.text}${counted(step)}${doneBy(step)}`];
     }
     case 'connection': {
@@ -119,7 +123,7 @@ function policyRuleText({ priority, fwmark, fwmask, iif, source, destination, ta
   if (destination !== undefined) parts.push(`to ${destination}`);
   if (fwmark !== undefined) parts.push(`fwmark ${hex(fwmark)}/${hex(fwmask ?? 0xffff_ffff)}`);
   if (iif !== undefined) parts.push(`iif ${iif}`);
-  parts.push(`lookup ${table}`);
+  parts.push(`lookup ${table === undefined ? '?' : (TABLES[table] ?? table)}`);
   return parts.join(' ');
 }
 

@@ -208,8 +208,7 @@ function foreignText(opaque: Opaque, held: Map<number, Held>, family: 4 | 6, vie
       return 'notrack';
     case 'match': {
       const match = decodeMatch(expression, family);
-      if (match === undefined) return `[match ${xtName(expression)}]`;
-      return match.text === '' ? undefined : namedIpset(match.text, view);
+      return match === undefined ? `[match ${xtName(expression)}]` : namedIpset(match.text, view);
     }
     case 'target':
       return decodeTarget(expression, family)?.text ?? `[target ${xtName(expression)}]`;

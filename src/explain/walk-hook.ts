@@ -5,6 +5,7 @@ import { evaluateRule, type Outcome } from './evaluate-rule.ts';
 import type { RuleStep, Step } from './explanation.ts';
 import { type CalledChain, hookOrder } from './hook-order.ts';
 import type { KernelView } from './kernel-view.ts';
+import { isLegacy } from './legacy-table.ts';
 import type { Packet } from './packet.ts';
 import type { PacketState } from './packet-state.ts';
 import { ruleText } from './rule-text.ts';
@@ -145,7 +146,8 @@ function walkChain({ view, state, steps, chances }: Walk, base: CalledChain): Ho
 }
 
 function nameOf({ table, chain, comment, handle }: InstalledRule): string {
-  return `rule ${comment === undefined ? `handle ${handle}` : JSON.stringify(comment)} of ${table.family} ${table.name} ${chain}`;
+  const numbered = `${isLegacy(table) ? 'entry' : 'handle'} ${handle}`;
+  return `rule ${comment === undefined ? numbered : JSON.stringify(comment)} of ${table.family} ${table.name} ${chain}`;
 }
 
 /** Rules that are passed by are no steps, unless there is something to say of them. */

@@ -36,7 +36,7 @@ export function decodeMatch({ name, revision, info }: XtEntry, family: 4 | 6): X
 }
 
 const decoders: Readonly<Record<string, Decoder>> = {
-  comment: () => ({ text: '', holds: () => true }),
+  comment: (info) => ({ text: `/* ${info.toString('utf8').replace(/\0.*$/s, '')} */`, holds: () => true }),
   // The packets of this library are TCP and UDP.
   icmp: () => ({ text: '-m icmp', holds: () => false }),
   icmp6: () => ({ text: '-m icmp6', holds: () => false }),
