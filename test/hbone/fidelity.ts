@@ -42,6 +42,7 @@ export function hboneFidelity(implementation: Implementation): void {
     bytes('windows of 64 KiB, frames of 16 KiB', implementation, { smallWindows: true });
     ends(implementation);
     backPressure(implementation);
+    fairness(implementation);
     sharing(implementation);
   });
 }
@@ -290,6 +291,66 @@ function backPressure({ start }: Implementation): void {
   });
 }
 
+function fairness({ start }: Implementation): void {
+  describe('fairness', () => {
+    const ROUNDS = 20;
+    // What lies in buffers on the way, ahead of a question: sockets, output ring, window. Not what there is to send.
+    const MOST_BEFORE_AN_ANSWER_BYTES = 24 * MIB;
+
+    it.each(['up', 'down'])(
+      'one with everything to send (%s) does not starve 50 siblings in the same tunnel',
+      SLOW,
+      async (way) => {
+        const chunk = Buffer.alloc(MIB);
+        let moved = 0;
+        const flood = (socket: Socket) => {
+          const more = () => {
+            while (!socket.destroyed && socket.write(chunk));
+          };
+          socket.on('drain', more);
+          more();
+        };
+        const drink = (socket: Socket) =>
+          socket.on('data', (data: Buffer) => {
+            moved += data.length;
+          });
+        await using mesh = disposable(
+          await start((socket) => {
+            socket.once('data', (first: Buffer) => {
+              if (`${first}` === 'drink') return void drink(socket);
+              if (`${first}` === 'flood') return flood(socket);
+              socket.write(first);
+              socket.pipe(socket);
+            });
+          }),
+        );
+        const greedy = await dial(mesh.port);
+        greedy.write(way === 'up' ? 'drink' : 'flood');
+        await sleep(100);
+        if (way === 'up') flood(greedy);
+        else drink(greedy);
+        await eventually(() => moved > 32 * MIB);
+        const siblings = await Promise.all(Array.from({ length: 50 }, () => dial(mesh.port)));
+        const before = moved;
+        for (let round = 0; round < ROUNDS; round++) {
+          await Promise.all(
+            siblings.map(async (socket) => {
+              socket.write('a question');
+              expect(`${await take(socket, 10)}`).toBe('a question');
+            }),
+          );
+        }
+        expect((moved - before) / ROUNDS).toBeLessThan(MOST_BEFORE_AN_ANSWER_BYTES);
+        // And the greedy one goes on.
+        const after = moved;
+        await eventually(() => moved > after + 16 * MIB);
+        expect(mesh.tunnels()).toBe(1);
+        for (const socket of [greedy, ...siblings]) socket.destroy();
+      },
+    );
+  });
+}
+
 function sharing({ start }: Implementation): void {
   describe('tunnels', () => {
     const echo = (socket: Socket) => void socket.pipe(socket);
@@ -397,6 +458,10 @@ async function writeSlowly(socket: Socket, data: Buffer, onWritten: (bytes: numb
     either.abort();
   }
   socket.end();
+}
+
+async function eventually(done: () => boolean): Promise<void> {
+  while (!done()) await sleep(10);
 }
 
 /** The value that a growing one stops at. */
