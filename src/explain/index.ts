@@ -13,9 +13,14 @@
  * console.log(formatExplanation(explanation), explanation.ending);
  * ```
  *
- * One namespace a call. What cannot be judged (an expression this library does not know, a value that no packet gives) is said to be
- * so, never guessed: the ending is `unknown` then, and names the rule. Not looked at: netdev, bridge and arp tables, flowtables, tc,
- * XDP, IPsec, and whether a listener that TPROXY finds is transparent (node mode, trap 7).
+ * Rules are those of nftables (sets, maps and verdict maps, ranges, concatenations, fib, numgen), of iptables over nf_tables, whose
+ * matches and targets are read as their C structures, and of iptables-legacy, in tables named `nat (legacy)`. Where the kernel throws
+ * dice, as kube-proxy has it do, `otherwise` has the other ways. {@link followPacket} goes on through veth pairs, bridges and tunnels
+ * into the next namespace.
+ *
+ * What cannot be judged (an expression this library does not know, a value that no packet gives) is said to be so, never guessed: the
+ * ending is `unknown` then, and names the rule. Not looked at: netdev and bridge tables (a caveat says so), an inet table's ingress
+ * hook, flowtables, tc, XDP, IPsec, VLAN filters of bridges, and whether a listener that TPROXY finds is transparent (node mode, trap 7).
  *
  * @module explain
  */
