@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Duplex } from 'node:stream';
+import { isatty } from 'node:tty';
 import { InvalidInputError } from '../errors/index.ts';
 import { NetnsError } from './netns-error.ts';
 import { userNamespaceObstacle } from './user-namespace-obstacle.ts';
@@ -73,8 +74,8 @@ exit "$code"
  * network namespaces, write netlink and open transparent sockets; outside it is who it was. What it finds:
  *
  * - a network with nothing but `lo`, which is up
- * - an empty `/run`, so that names of namespaces are its own, with `/proc` and `/sys` to match; all other files as they are, where root
- *   has no more rights than the caller, and what does not belong to the caller belongs to `nobody`
+ * - an empty `/run`, so that names of namespaces are its own and no program that lies in there is found, with `/proc` and `/sys` to
+ *   match; all other files as they are, where root has no more rights than the caller, and those of others belong to `nobody`
  * - one user and one group: `setuid()` to another, and so `sudo`, fail
  *
  * All of it ends with the program, processes that it leaves in the background too, and with this process, however that ends.
@@ -120,7 +121,7 @@ async function enter(options: UserNamespaceCommand): Promise<number | { readonly
   const entering = [...UNSHARE, 'sh', '-c', FIRST_PROCESS, 'sh', pidVariable, command, ...args];
   // At a terminal, Ctrl-C is sent to the command as well. Elsewhere it comes from us alone: whoever signals our process group does not
   // reach it.
-  const hasTerminal = process.stdin.isTTY === true;
+  const hasTerminal = isatty(0);
   const child = spawn('unshare', entering, {
     env: environment,
     detached: !hasTerminal,
@@ -194,14 +195,14 @@ class Inside {
   /** To the command; kept for it until it is there. */
   send(name: NodeJS.Signals): void {
     if (this.pid === undefined) this.#early.push(name);
-    else kill(this.pid, name);
+    else if (this.#exitCode === undefined) kill(this.pid, name);
   }
 
   /** Ends all of it. */
   kill(): void {
-    // By the first process where there is one: `unshare` then ends after all the others. Killed itself, it would not wait for them.
+    (this.#child.stdio[3] as Duplex).destroy();
+    // Half-way in, nobody may be listening yet. Later `unshare` is left to end after all the others, for which it would not wait if killed.
     if (this.pid === undefined) this.#child.kill('SIGKILL');
-    else (this.#child.stdio[3] as Duplex).destroy();
   }
 
   #arrived(pid: number): void {

@@ -183,7 +183,7 @@ async function runDemo(options: DemoOptions, description: LabDescription): Promi
     }
     if (hasCode(error, 'EPERM')) {
       throw new UsageError(
-        'ambient demo needs CAP_SYS_ADMIN and CAP_NET_ADMIN, which this root does not have: in a container, run it with --privileged',
+        'ambient demo needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW, not all of which this root has: in a container, run it with --privileged',
       );
     }
     throw error;
