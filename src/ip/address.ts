@@ -51,10 +51,26 @@ export function canonicalIp(text: string, field?: string): string {
   return formatIp(parseIp(text, field));
 }
 
+/** Addresses whose text is kept: a node's connections come from and go to a few hundred of them. */
+const KEPT_TEXTS = 4096;
+const ipv4Texts = new Map<number, string>();
+
+/** The dotted quad of an IPv4 address given as a 32-bit integer, signed or not, its first byte the highest. The same string for the same address. */
+export function formatIpv4(word: number): string {
+  const key = word | 0;
+  let text = ipv4Texts.get(key);
+  if (text === undefined) {
+    text = `${key >>> 24}.${(key >>> 16) & 255}.${(key >>> 8) & 255}.${key & 255}`;
+    if (ipv4Texts.size === KEPT_TEXTS) ipv4Texts.clear();
+    ipv4Texts.set(key, text);
+  }
+  return text;
+}
+
 /** Canonical text: dotted quad, or RFC 5952 (lower case, the first longest run of two or more zero groups as `::`). */
 export function formatIp(ip: IpAddress): string {
   const { w0, w1, w2, w3 } = ip;
-  if (ip.family === 4) return `${w3 >>> 24}.${(w3 >>> 16) & 255}.${(w3 >>> 8) & 255}.${w3 & 255}`;
+  if (ip.family === 4) return formatIpv4(w3);
   const groups = [w0 >>> 16, w0 & 0xffff, w1 >>> 16, w1 & 0xffff, w2 >>> 16, w2 & 0xffff, w3 >>> 16, w3 & 0xffff];
   let gapStart = 8;
   let gapLength = 1;

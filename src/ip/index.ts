@@ -19,6 +19,7 @@
 export {
   canonicalIp,
   formatIp,
+  formatIpv4,
   InvalidIpError,
   type IpAddress,
   ipBytes,

@@ -8,6 +8,7 @@ import {
   errno,
   type FileDescriptor,
   IP6T_SO_ORIGINAL_DST,
+  isV4Mapped,
   libc,
   SO_ORIGINAL_DST,
   SOCKADDR_BYTES,
@@ -38,15 +39,15 @@ const sockaddrLength = new Int32Array(1);
  */
 export function originalDestination(socket: SocketLike): SocketAddress {
   const fd = descriptorOf(socket);
-  const local = localAddress(fd);
+  readLocalAddress(fd);
   // The family of the address, not of the socket, decides who tracked it: v4-mapped connections are IPv4's.
-  const level = isIpv4(sockaddr) ? SOL_IP : SOL_IPV6;
+  const level = sockaddr.readUInt16LE(0) === AF_INET || isV4Mapped(sockaddr) ? SOL_IP : SOL_IPV6;
   sockaddrLength[0] = SOCKADDR_BYTES;
   const option = level === SOL_IP ? SO_ORIGINAL_DST : IP6T_SO_ORIGINAL_DST;
   if (libc().getsockopt(fd, level, option, sockaddr, sockaddrLength) === 0) return decodeSockaddr(sockaddr);
   const reason = errno();
   // ENOENT: not tracked, so nothing was rewritten.
-  if (reason === ENOENT || reason === ENOPROTOOPT) return local;
+  if (reason === ENOENT || reason === ENOPROTOOPT) return localAddress(fd);
   throw new SystemError({
     syscall: 'getsockopt',
     errno: reason,
@@ -57,10 +58,14 @@ export function originalDestination(socket: SocketLike): SocketAddress {
 
 /** This end of the connection, or what a listener is bound to; v4-mapped comes out as IPv4. Throws as {@link originalDestination}. */
 export function localAddress(socket: SocketLike): SocketAddress {
-  const fd = descriptorOf(socket);
-  sockaddrLength[0] = SOCKADDR_BYTES;
-  check(libc().getsockname(fd, sockaddr, sockaddrLength), 'getsockname', `fd ${fd}`, 'socket.localAddress');
+  readLocalAddress(descriptorOf(socket));
   return decodeSockaddr(sockaddr);
+}
+
+function readLocalAddress(fd: number): void {
+  sockaddrLength[0] = SOCKADDR_BYTES;
+  const outcome = libc().getsockname(fd, sockaddr, sockaddrLength);
+  if (outcome !== 0) check(outcome, 'getsockname', `fd ${fd}`, 'socket.localAddress');
 }
 
 /** The other end. Throws as {@link originalDestination}, and `ENOTCONN` where there is none. */
@@ -82,14 +87,4 @@ function descriptorOf(socket: SocketLike): number {
     op: 'socket.descriptor',
     message: 'the socket is closed, or not one of the kernel',
   });
-}
-
-function isIpv4(sockaddrBytes: Buffer): boolean {
-  if (sockaddrBytes.readUInt16LE(0) === AF_INET) return true;
-  // ::ffff:0:0/96, in sin6_addr at offset 8 (RFC 4291 section 2.5.5.2)
-  return (
-    sockaddrBytes.readUInt32LE(8) === 0 &&
-    sockaddrBytes.readUInt32LE(12) === 0 &&
-    sockaddrBytes.readUInt32BE(16) === 0xffff
-  );
 }

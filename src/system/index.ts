@@ -23,6 +23,6 @@ export { type Address, errno, type NativeCallback, native, nativeCallback } from
 export { addressOf, NativeMemory } from './native-memory.ts';
 export * from './openssl.ts';
 export { resetOnClose } from './reset-on-close.ts';
-export { decodeSockaddr, encodeSockaddr, SOCKADDR_BYTES } from './sockaddr.ts';
+export { decodeSockaddr, encodeSockaddr, isV4Mapped, SOCKADDR_BYTES } from './sockaddr.ts';
 export { errnoName, SystemError, type SystemErrorInit, UnsupportedPlatformError } from './system-error.ts';
 export { tcpClosed } from './tcp-state.ts';

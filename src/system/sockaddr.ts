@@ -1,5 +1,5 @@
 import { AmbientError } from '../errors/index.ts';
-import { formatIp, ipBytes, ipFromBytes, parseIp, type SocketAddress } from '../ip/index.ts';
+import { formatIp, formatIpv4, ipBytes, ipFromBytes, parseIp, type SocketAddress } from '../ip/index.ts';
 import { AF_INET, AF_INET6 } from './constants.ts';
 
 /** Room for either: `struct sockaddr_in` is 16 bytes, `struct sockaddr_in6` is 28. */
@@ -41,9 +41,20 @@ export function encodeSockaddr(address: SocketAddress, family?: typeof AF_INET |
 export function decodeSockaddr(buffer: Buffer): SocketAddress {
   const family = buffer.readUInt16LE(0);
   const port = buffer.readUInt16BE(2);
-  if (family === AF_INET) return { ip: formatIp(ipFromBytes(buffer.subarray(4, 8))), port };
+  if (family === AF_INET) return { ip: formatIpv4(buffer.readInt32BE(4)), port };
+  if (isV4Mapped(buffer)) return { ip: formatIpv4(buffer.readInt32BE(20)), port };
   if (family === AF_INET6) return { ip: formatIp(ipFromBytes(buffer.subarray(8, 24))), port };
   throw malformed(`address family ${family} is neither AF_INET nor AF_INET6`);
+}
+
+/** `struct sockaddr_in6` with an address of ::ffff:0:0/96 (RFC 4291 section 2.5.5.2), which is an IPv4 one. */
+export function isV4Mapped(buffer: Buffer): boolean {
+  return (
+    buffer.readUInt16LE(0) === AF_INET6 &&
+    buffer.readInt32LE(8) === 0 &&
+    buffer.readInt32LE(12) === 0 &&
+    buffer.readInt32BE(16) === 0xffff
+  );
 }
 
 function malformed(message: string): AmbientError {

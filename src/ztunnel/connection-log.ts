@@ -1,5 +1,5 @@
 import type { Service, Workload } from '../discovery/index.ts';
-import { type Deferred, type Reactor, Timer } from '../engine/index.ts';
+import { type Reactor, Timer } from '../engine/index.ts';
 import { formatSocketAddress, type SocketAddress } from '../ip/index.ts';
 import { type AccessLogRecord, AccessLogWriter, type AccessLogWriterOptions } from '../telemetry/index.ts';
 
@@ -56,12 +56,11 @@ export interface ConnectionLogOptions {
   readonly wallClockMs: () => number;
 }
 
-/** How long lines wait that could not be written. */
-const RETRY_MS = 100;
+/** How long a line waits for company, and lines that could not be written for the next try. */
+const FLUSH_MS = 50;
 
 /** Tells of each connection once, when it ends: a line in the access log, and an object in the decision log where one is kept. */
-export class ConnectionLog implements Deferred {
-  deferred = false;
+export class ConnectionLog {
   opened = 0;
   closed = 0;
   failed = 0;
@@ -71,7 +70,8 @@ export class ConnectionLog implements Deferred {
   readonly #writer: AccessLogWriter;
   readonly #decisions: ((line: string) => void) | undefined;
   readonly #wallClockMs: () => number;
-  readonly #retry = new Timer({ onExpired: () => this.onDeferred() });
+  readonly #flush = new Timer({ onExpired: () => this.#onFlush() });
+  #flushArmed = false;
 
   constructor(options: ConnectionLogOptions) {
     this.#reactor = options.reactor;
@@ -115,17 +115,24 @@ export class ConnectionLog implements Deferred {
     this.receivedBytes += end.receivedBytes;
     this.#writer.log(this.#accessRecord(record, end));
     this.#decisions?.(decisionLine(record, end, this.#wallClockMs()));
-    // Timers of this thread never run: the reactor's turn is what ends a batch.
-    this.#reactor.defer(this);
+    // Node's timers never run in this thread: the reactor's do.
+    this.#flushLater();
   }
 
-  onDeferred(): void {
-    if (this.#writer.flush()) return;
-    this.#reactor.timers(RETRY_MS).arm(this.#retry, this.#reactor.nowMs);
+  #flushLater(): void {
+    if (this.#flushArmed || this.#writer.queuedLines === 0) return;
+    this.#flushArmed = true;
+    this.#reactor.timers(FLUSH_MS).arm(this.#flush, this.#reactor.nowMs);
+  }
+
+  #onFlush(): void {
+    this.#flushArmed = false;
+    this.#writer.flush();
+    this.#flushLater();
   }
 
   close(): void {
-    this.#retry.disarm();
+    this.#flush.disarm();
     this.#writer.flush();
   }
 

@@ -8,7 +8,6 @@ import {
   TunnelStream,
 } from '../engine/index.ts';
 import { messageOf } from '../errors/index.ts';
-import { formatBaggage } from '../hbone/baggage.ts';
 import { parseForwarded } from '../hbone/forwarded.ts';
 import type { HeaderField, Http2Request, Http2Stream } from '../http2/index.ts';
 import { parseSpiffeId, type SpiffeId } from '../identity/index.ts';
@@ -21,7 +20,7 @@ import { verifierFor } from './peer-verifier.ts';
 import type { LiveConnection } from './proxy-context.ts';
 import type { ProxyInstance } from './proxy-instance.ts';
 import { resetAndClose } from './relayed-connection.ts';
-import { workloadBaggage } from './workload-baggage.ts';
+import { baggageHeader } from './workload-baggage.ts';
 
 /** HBONE for pods (port 15008): TLS as the pod, then CONNECT streams, each judged and dialled from its client's address. */
 export class InboundListener implements ConnectionAcceptor {
@@ -217,7 +216,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
     const { destinationWorkload } = this.#record;
     const baggage: HeaderField[] =
       this.#owner.instance.proxy.options.responseBaggage && destinationWorkload !== undefined
-        ? [['baggage', formatBaggage(workloadBaggage(destinationWorkload))]]
+        ? [['baggage', baggageHeader(destinationWorkload)]]
         : [];
     stream.accept(baggage);
   }

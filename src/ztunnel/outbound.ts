@@ -1,7 +1,5 @@
-import { randomFillSync } from 'node:crypto';
 import { type Workload, workloadIdentity } from '../discovery/index.ts';
 import { type ConnectionAcceptor, type StreamObserver, type TunnelRoute, TunnelStream } from '../engine/index.ts';
-import { formatBaggage } from '../hbone/baggage.ts';
 import { formatForwarded } from '../hbone/forwarded.ts';
 import { formatTraceParent, makeTraceParent } from '../hbone/traceparent.ts';
 import type { HeaderField } from '../http2/index.ts';
@@ -14,10 +12,11 @@ import { ILLEGAL_PORTS, SELF_CALL } from './illegal-ports.ts';
 import { verifierFor } from './peer-verifier.ts';
 import type { LiveConnection } from './proxy-context.ts';
 import type { ProxyInstance } from './proxy-instance.ts';
+import { fillFromPool } from './random-pool.ts';
 import { refuse, relay } from './relayed-connection.ts';
 import { addressTowards } from './served-workloads.ts';
 import { statusText } from './status-text.ts';
-import { workloadBaggage } from './workload-baggage.ts';
+import { baggageHeader } from './workload-baggage.ts';
 
 /**
  * Connections that pods open (port 15001). Where one goes is {@link decideOutbound}'s word: through a tunnel, in plain TCP, or nowhere.
@@ -163,9 +162,9 @@ function dialSource(
 /** Facts section 1.2, in the order of the wire. */
 function requestHeaders(record: ConnectionRecord, workload: Workload): HeaderField[] {
   return [
-    ['baggage', formatBaggage(workloadBaggage(workload))],
+    ['baggage', baggageHeader(workload)],
     ['forwarded', formatForwarded(record.source, record.destinationService?.hostname)],
-    ['traceparent', formatTraceParent(makeTraceParent(randomFillSync))],
+    ['traceparent', formatTraceParent(makeTraceParent(fillFromPool))],
   ];
 }
 

@@ -1,5 +1,5 @@
 import type { Workload } from '../discovery/index.ts';
-import type { Baggage, WorkloadType } from '../hbone/baggage.ts';
+import { type Baggage, formatBaggage, type WorkloadType } from '../hbone/baggage.ts';
 
 const TYPES: readonly string[] = ['deployment', 'cronjob', 'pod', 'job'] satisfies WorkloadType[];
 
@@ -15,4 +15,16 @@ export function workloadBaggage(workload: Workload): Baggage {
     region: workload.locality.region,
     zone: workload.locality.zone,
   };
+}
+
+const headers = new WeakMap<Workload, string>();
+
+/** {@link workloadBaggage} as the header has it, made once a workload. */
+export function baggageHeader(workload: Workload): string {
+  let header = headers.get(workload);
+  if (header === undefined) {
+    header = formatBaggage(workloadBaggage(workload));
+    headers.set(workload, header);
+  }
+  return header;
 }

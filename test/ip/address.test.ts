@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import {
   canonicalIp,
   formatIp,
+  formatIpv4,
   InvalidIpError,
   ipBytes,
   ipFromBytes,
@@ -46,6 +47,21 @@ describe('canonical text (RFC 5952)', () => {
   it('keeps the neighbours of the mapped prefix in IPv6', () => {
     for (const text of ['::fffe:a01:5', '::1:ffff:a01:5', '::a01:5', '1::ffff:a01:5'])
       expect(parseIp(text).family).toBe(6);
+  });
+});
+
+describe('formatIpv4', () => {
+  it('takes a signed or an unsigned word, and gives the same text however many others came between', () => {
+    expect([formatIpv4(0x0a00_0001), formatIpv4(0xc0a8_01fe), formatIpv4(-1), formatIpv4(0)]).toEqual([
+      '10.0.0.1',
+      '192.168.1.254',
+      '255.255.255.255',
+      '0.0.0.0',
+    ]);
+    for (let word = 0; word < 10_000; word++) {
+      expect(formatIpv4(word)).toBe(`0.0.${word >>> 8}.${word & 255}`);
+    }
+    expect(formatIpv4(0x0a00_0001)).toBe('10.0.0.1');
   });
 });
 

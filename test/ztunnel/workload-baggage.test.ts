@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { defineWorkload } from '../../src/discovery/index.ts';
 import { formatBaggage } from '../../src/hbone/baggage.ts';
-import { workloadBaggage } from '../../src/ztunnel/workload-baggage.ts';
+import { baggageHeader, workloadBaggage } from '../../src/ztunnel/workload-baggage.ts';
 
 const fullText =
   'k8s.cluster.name=Kubernetes,k8s.namespace.name=default,k8s.deployment.name=httpbin,' +
@@ -20,6 +20,7 @@ describe('workloadBaggage (facts section 1.4)', () => {
       locality: { region: 'r1', zone: 'z1', subzone: 's1' },
     });
     expect(formatBaggage(workloadBaggage(workload))).toBe(fullText);
+    expect([baggageHeader(workload), baggageHeader(workload)]).toEqual([fullText, fullText]);
     expect(workloadBaggage({ ...workload, workloadType: 'statefulset' }).workloadType).toBe('pod');
   });
 });
