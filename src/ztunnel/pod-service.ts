@@ -160,7 +160,8 @@ export class PodService {
       throw invalid('removePod', 'deadlineMs', `expected a whole number from 0 to ${MAX_MS}, got ${deadlineMs}`);
     }
     const entry = this.#byUid.get(uid);
-    await entry?.settled;
+    // One that is served goes at once, so that it may come again at once.
+    if (entry?.isServed === false) await entry.settled;
     // It may not have come to be, or somebody else may have taken it out meanwhile.
     if (entry === undefined || this.#byUid.get(uid) !== entry) return false;
     this.#byUid.delete(uid);

@@ -12,6 +12,9 @@ import type { LiveConnection, ProxyContext } from './proxy-context.ts';
 import type { ServedWorkloads } from './served-workloads.ts';
 
 const DRAIN_CHECK_MS = 20;
+const BACKLOG = 4096;
+/** As many as one call of `TcpListener.onEvents` accepts. */
+const ACCEPTED_AT_ONCE = 64;
 
 /** What an {@link ProxyInstance} is made of. */
 export interface ProxyInstanceInit {
@@ -98,8 +101,9 @@ export class ProxyInstance {
   drain(onDrained: () => void): void {
     if (this.#onDrained === undefined) {
       this.#onDrained = [];
+      this.#acceptWaiting();
       this.#closeListeners();
-      this.pool.drain();
+      // Outbound tunnels end with the instance: what was accepted may still need one.
       for (const tunnel of [...this.inbound.tunnels.keys()]) tunnel.drain();
     }
     this.#onDrained.push(onDrained);
@@ -128,10 +132,17 @@ export class ProxyInstance {
         mark: proxy.options.packetMark,
         congestionControl,
         reusePort,
-        backlog: 4096,
+        backlog: BACKLOG,
       });
     const listener = ipv6 ? openDualStack(open) : open('0.0.0.0');
     this.#listeners.push(new TcpListener(proxy.reactor, listener.release(), acceptor));
+  }
+
+  /** Closing a listener resets those who are connected and wait to be accepted. */
+  #acceptWaiting(): void {
+    for (const listener of this.#listeners) {
+      for (let accepted = 0; accepted < BACKLOG; accepted += ACCEPTED_AT_ONCE) listener.onEvents();
+    }
   }
 
   #closeListeners(): void {
