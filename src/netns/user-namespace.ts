@@ -141,7 +141,10 @@ async function enter(options: UserNamespaceCommand): Promise<number | { readonly
     const exitCode = await inside.ended;
     signal?.throwIfAborted();
     if (inside.pid !== undefined) return exitCode;
-    return { obstacle: userNamespaceObstacle(inside.failure ?? `nothing happened for ${timeoutMs} ms`) };
+    const { failure } = inside;
+    return {
+      obstacle: failure === undefined ? `nothing happened for ${timeoutMs} ms` : userNamespaceObstacle(failure),
+    };
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener('abort', onAbort);
