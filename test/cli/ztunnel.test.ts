@@ -70,7 +70,10 @@ describe('ambient ztunnel: what it is told by arguments and variables', () => {
   it('--help names every variable and ends with 0', async () => {
     const { code, stdout, stderr } = await run(['--help'], {});
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    for (const name of ['AMBIENT_NETNS', 'NODE_NAME', 'LOCAL_XDS_PATH', 'AMBIENT_CA_DIR', 'TRUST_DOMAIN']) {
+    for (const name of [
+      ...['AMBIENT_NETNS', 'NODE_NAME', 'LOCAL_XDS_PATH', 'AMBIENT_CA_DIR', 'TRUST_DOMAIN'],
+      ...['PROXY_MODE', 'AMBIENT_PODS_PATH', 'PROXY_WORKLOAD_INFO', 'IPV6_ENABLED'],
+    ]) {
       expect(stdout).toContain(name);
     }
   });
@@ -87,7 +90,7 @@ describe('ambient ztunnel: what it is told by arguments and variables', () => {
     expect(stderr).toMatch(/^[^\n]*--verbose[^\n]*--help[^\n]*\n$/);
   });
 
-  const bad: [string, string, string | undefined][] = [
+  const bad: [variable: string, what: string, value: string | undefined, more?: Record<string, string>][] = [
     ['AMBIENT_NETNS', 'not set', undefined],
     ['NODE_NAME', 'not set', undefined],
     ['LOCAL_XDS_PATH', 'not set', undefined],
@@ -96,15 +99,20 @@ describe('ambient ztunnel: what it is told by arguments and variables', () => {
     ['AMBIENT_CA_DIR', 'a key of another authority', 'mixed'],
     ['TRUST_DOMAIN', 'no trust domain', 'Not A Domain'],
     ['PROXY_MODE', 'a mode that there is not', 'sidecar'],
+    ['AMBIENT_PODS_PATH', 'not set in shared mode', undefined, { PROXY_MODE: 'shared' }],
+    ['PROXY_WORKLOAD_INFO', 'two parts', 'default/sleep', { PROXY_MODE: 'dedicated' }],
+    ['PROXY_WORKLOAD_INFO', 'an empty part', 'default//sleep', { PROXY_MODE: 'dedicated' }],
+    ['IPV6_ENABLED', 'neither true nor false', 'maybe', { PROXY_MODE: 'shared', AMBIENT_PODS_PATH: 'x' }],
     ['LOG_FORMAT', 'a format that there is not', 'xml'],
     ['SECRET_TTL', 'no duration', 'soon'],
     ['ZTUNNEL_WORKER_THREADS', 'more than there can be', '65'],
     ['HTTP2_FRAME_SIZE', 'less than RFC 9113 section 6.5.2 allows', '100'],
   ];
-  for (const [variable, what, value] of bad) {
+  for (const [variable, what, value, more] of bad) {
     it(`${variable}, ${what}: one line that names it, exit 2`, async () => {
       const env: Record<string, string | undefined> = { ...complete };
       env[variable] = variable === 'AMBIENT_CA_DIR' && value !== undefined ? join(folder, value) : value;
+      Object.assign(env, more);
       for (const [name, text] of Object.entries(env)) vi.stubEnv(name, text);
       const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
       let code: number;
@@ -303,5 +311,63 @@ describeRequiring('ambient ztunnel: a process of its own', { root: true, tools: 
     residentMiB().forEach((after, i) => {
       expect(after - before[i]!).toBeLessThan(40);
     });
+  });
+});
+
+describeRequiring('ambient ztunnel: PROXY_MODE=shared', { root: true }, () => {
+  it('serves the pods of its file as that changes, from the namespace that it was started in', {
+    timeout: 60_000,
+  }, async () => {
+    await using mesh = await Mesh.start({ prefix: `zf${process.pid % 1000}-`, mode: 'pod', proxies: ['b'] });
+    await mesh.serve('httpbin', 80, new EchoServer().handle);
+    const folder = join(mesh.folder, 'ca');
+    mkdirSync(folder);
+    const { chainPem, keyPem, rootsPem } = (await mesh.authority.createIntermediate({ name: 'a' })).export();
+    for (const [name, pem] of Object.entries({ chain: chainPem, key: keyPem, roots: rootsPem })) {
+      writeFileSync(join(folder, `${name}.pem`), pem);
+    }
+    const podsPath = join(mesh.folder, 'pods.yaml');
+    const pods = (...names: string[]) =>
+      `pods: ${JSON.stringify(names.map((name) => ({ ...mesh.pod(name), uid: name })))}\n`;
+    writeFileSync(podsPath, pods('sleep', 'nobody'));
+    let log = '';
+    const child = spawn(process.execPath, [entry, 'ztunnel'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: {
+        PATH: process.env.PATH,
+        PROXY_MODE: 'shared',
+        AMBIENT_PODS_PATH: podsPath,
+        NODE_NAME: 'node-a',
+        LOCAL_XDS_PATH: mesh.path,
+        AMBIENT_CA_DIR: folder,
+        ZTUNNEL_WORKER_THREADS: '2',
+      },
+    });
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      log += text;
+    });
+    try {
+      await eventually(() => /\tready\n/.test(log), 15_000);
+      // One pod that is not there holds up nobody, and is told of.
+      expect(log).toMatch(/\twarn\tztunnel\tpods: [^\n]*nobody[^\n]*does not exist\n/);
+      const echo = async () => {
+        const { received } = await mesh.ask('sleep', VIP, 80, 'x');
+        return received.toString() === 'x';
+      };
+      expect(await echo()).toBe(true);
+      writeFileSync(podsPath, 'pods: [{uid: sleep}]\n');
+      await eventually(() => /\twarn\tztunnel\tpods: [^\n]*pods\.yaml:1:/.test(log));
+      expect(await echo()).toBe(true);
+      writeFileSync(podsPath, pods());
+      await eventually(async () => !(await echo()));
+      writeFileSync(podsPath, pods('sleep'));
+      await eventually(echo);
+      child.kill('SIGTERM');
+      const [code] = await once(child, 'exit');
+      expect(code).toBe(0);
+      expect(log).toMatch(/\tdrained\n$/);
+    } finally {
+      child.kill('SIGKILL');
+    }
   });
 });
