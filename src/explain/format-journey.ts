@@ -6,8 +6,10 @@ export function formatJourney({ hops, ending }: Journey): string {
   const parts = hops.map(({ namespace, tunnels, explanation, passages }) => {
     const inside =
       tunnels === 0 ? '' : tunnels === 1 ? ', the tunnel’s own packet' : `, the packet of tunnel ${tunnels}`;
+    const ways = explanation.otherwise?.length ?? 0;
+    const chosen = ways === 0 || passages.length === 0 ? '' : `⇢ the first of these ${ways + 1} ways is followed\n`;
     const lines = passages.map((passage) => `${visible(`⇢ ${passageText(passage)}`)}\n`);
-    return `${visible(`── ${namespace}${inside} ──`)}\n${formatExplanation(explanation)}${lines.join('')}`;
+    return `${visible(`── ${namespace}${inside} ──`)}\n${formatExplanation(explanation)}${chosen}${lines.join('')}`;
   });
   const end = endingText(ending);
   return `${parts.join('\n')}${end === undefined ? '' : `${visible(`⇢ ${end}`)}\n`}`;

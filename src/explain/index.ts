@@ -33,6 +33,14 @@ export { formatExplanation } from './format-explanation.ts';
 export { formatJourney } from './format-journey.ts';
 export { incomingDevice } from './incoming-device.ts';
 export { type Hop, isWhole, type Journey, type JourneyEnding, type Passage } from './journey.ts';
-export type { DeviceSettings, KernelView, Listener, ViewElement, ViewIpset, ViewSet } from './kernel-view.ts';
+export type {
+  DeviceSettings,
+  IpsetMember,
+  KernelView,
+  Listener,
+  ViewElement,
+  ViewIpset,
+  ViewSet,
+} from './kernel-view.ts';
 export type { Packet } from './packet.ts';
 export { type ReadKernelViewOptions, readKernelView } from './read-kernel-view.ts';

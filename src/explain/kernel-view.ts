@@ -34,8 +34,19 @@ export interface ViewIpset {
   readonly name: string;
   readonly type: string;
   readonly family: 4 | 6;
-  /** Addresses; left out where the set is not of addresses alone (hash:ip). */
-  readonly members?: readonly string[];
+  /** Left out where the set has something else than addresses, ranges and ports. */
+  readonly members?: readonly IpsetMember[];
+}
+
+/** One member of an ipset, such as `10.0.0.0/8,udp:53`. */
+export interface IpsetMember {
+  /** Ranges, one for each address that the set's type has. */
+  readonly ranges: readonly string[];
+  readonly port?: number;
+  /** IPPROTO_…; left out where any will do. */
+  readonly protocol?: number;
+  /** `nomatch`: what it has is taken out of a wider range. */
+  readonly isExcluded?: boolean;
 }
 
 /** A socket that takes new connections, or any UDP socket. */

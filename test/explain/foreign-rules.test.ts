@@ -99,6 +99,14 @@ COMMIT
 -A OUTPUT -p udp -m owner --uid-owner 1337 -j DROP
 -A OUTPUT -p udp -m owner ! --uid-owner 1337 --socket-exists -j MARK --set-xmark 0x10000/0x10000
 -A POSTROUTING -m mark --mark 0x1006/0xffff -j LOG --log-prefix "x"
+-A PREROUTING -m rpfilter -j MARK --set-xmark 0x100000/0x100000
+-A PREROUTING -m rpfilter --loose --validmark --invert -j DROP
+-A PREROUTING -m physdev ! --physdev-is-in -j MARK --set-xmark 0x200000/0x200000
+-A PREROUTING -m physdev --physdev-in c0 -j DROP
+-A PREROUTING -m set --match-set akt-nets dst -j MARK --set-xmark 0x400000/0x400000
+-A PREROUTING -m set --match-set akt-services dst,dst -j MARK --set-xmark 0x800000/0x800000
+-A PREROUTING -m set --match-set akt-pairs src,dst,dst -j MARK --set-xmark 0x1000000/0x1000000
+-A PREROUTING -m set --match-set akt-masked src -j MARK --set-xmark 0x2000000/0x2000000
 COMMIT
 *nat
 :PREROUTING ACCEPT [0:0]
@@ -125,11 +133,20 @@ COMMIT
 COMMIT
 `;
 
+/** Narrower ranges take out of wider ones; services and pairs as kube-proxy's IPVS mode and Calico have them. */
+const IPSETS = [
+  ['akt-nets', 'hash:net', ['10.2.0.0/24', '10.2.0.4/31 nomatch']],
+  ['akt-services', 'hash:ip,port', ['10.2.0.2,udp:1001', '10.2.0.2,tcp:1014', '10.2.0.3,udp:1002']],
+  ['akt-pairs', 'hash:ip,port,net', ['10.1.0.2,udp:1003,10.2.0.0/16', '10.1.0.3,udp:1007,10.2.0.0/16']],
+  ['akt-masked', 'hash:ip netmask 24', ['10.1.0.0']],
+] as const;
+
 const moreFlows: readonly (readonly [string, Flow])[] = [
   ...[1001, 1002, 1003, 1004, 1005, 1007, 1008, 1009, 1010, 1011, 1013].map(
     (port) => [`to port ${port}`, { from: 'client', to: '10.2.0.2', port }] as const,
   ),
   ['to the node, port 1010', { from: 'client', to: '10.1.0.1', port: 1010 }],
+  ['to what a narrower range takes out', { from: 'client', to: '10.2.0.4', port: 1002 }],
   ['of the node, port 1006', { to: '10.2.0.2', port: 1006 }],
   ['of the node, port 1012', { to: '10.2.0.2', port: 1012 }],
   ['TCP to port 1014', { from: 'client', to: '10.2.0.2', port: 1014, protocol: 'tcp' }],
@@ -258,6 +275,10 @@ describeRequiring(
             const { node } = crossing;
             runIn(node, 'ipset', 'create', 'akt-clients', 'hash:ip');
             runIn(node, 'ipset', 'add', 'akt-clients', '10.1.0.2');
+            for (const [name, type, members] of IPSETS) {
+              runIn(node, 'ipset', 'create', name, ...type.split(' '));
+              for (const member of members) runIn(node, 'ipset', 'add', name, ...member.split(' '));
+            }
             load(node, MORE_IPTABLES, tool);
             for (const [, flow] of moreFlows) agrees(crossing, flow);
             const { explanation } = agrees(crossing, { from: 'client', to: '10.2.0.2', port: 1007 });

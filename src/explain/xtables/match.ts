@@ -4,8 +4,10 @@ import { RTN_NUMBERS } from '../kernel-numbers.ts';
 import { conntrack, state } from './conntrack-match.ts';
 import { both, type XtAnswer, type XtEntry, type XtMatch } from './entry.ts';
 import { ipsetMatch } from './ipset-match.ts';
+import { physdev } from './physdev-match.ts';
 import { multiport, tcp, udp } from './port-match.ts';
 import { inetAddress, maskedText, not } from './ranges.ts';
+import { rpfilter } from './rpfilter-match.ts';
 
 type Decoder = (info: Buffer, revision: number, family: 4 | 6) => XtMatch | undefined;
 
@@ -26,6 +28,8 @@ const SIZES: Readonly<Record<string, readonly number[]>> = {
   set: [Number.POSITIVE_INFINITY, 4, 4, 4, 4],
   icmp: [0],
   icmp6: [0],
+  rpfilter: [1],
+  physdev: [66],
 };
 
 /** @returns undefined for a match, or a revision of one, that this library does not know */
@@ -51,10 +55,9 @@ const decoders: Readonly<Record<string, Decoder>> = {
   state,
   statistic,
   iprange,
-  set: (info) => {
-    const set = ipsetMatch(info, 0);
-    return { text: set.text, holds: (state, view) => set.holds(state, view) };
-  },
+  set: ipsetMatch,
+  rpfilter,
+  physdev,
 };
 
 /** Revision 0 has C's long, revision 1 32 bits. */
