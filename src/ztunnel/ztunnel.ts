@@ -201,7 +201,8 @@ class NodeProxy implements Ztunnel {
     if (this.#closing !== undefined || signal?.aborted) return this.close();
     const timer = setTimeout(cut, this.#options.drainDeadlineMs ?? 5000);
     signal?.addEventListener('abort', cut, { once: true });
-    await this.#podsFile?.close();
+    // Without a file to wait for, the threads are told before this call returns.
+    if (this.#podsFile !== undefined) await this.#podsFile.close();
     this.#broadcast({ type: 'drain' });
     await end.promise;
     clearTimeout(timer);
