@@ -15,6 +15,14 @@
  * console.log(await ztunnel.stats());
  * ```
  *
+ * That is node mode. In `shared` mode the proxy serves pods from inside their network namespaces, where redirection is `podMode()`'s:
+ *
+ * ```ts
+ * await using ztunnel = await startZtunnel({ mode: 'shared', namespace: '/proc/self/ns/net', ...rest });
+ * await ztunnel.addPod({ uid, name: 'sleep', namespace: 'default', serviceAccount: 'sleep', netns: 'cni-1f2e' });
+ * await ztunnel.removePod(uid);                  // open connections may end first
+ * ```
+ *
  * @module ztunnel
  */
 
