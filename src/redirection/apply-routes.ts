@@ -110,13 +110,7 @@ export function sameRoute(listed: ListedRoute, route: Route): boolean {
   );
 }
 
+/** Whether a listed rule is one of a plan: asked at the same place, of the same packets, for the same. */
 export function samePolicyRule(listed: PolicyRule, rule: PolicyRule): boolean {
-  return (
-    listed.family === rule.family &&
-    listed.priority === rule.priority &&
-    (listed.fwmark ?? 0) === (rule.fwmark ?? 0) &&
-    (rule.fwmark === undefined || (listed.fwmask ?? 0xffffffff) === (rule.fwmask ?? 0xffffffff)) &&
-    (rule.table === undefined || listed.table === rule.table) &&
-    listed.goto === rule.goto
-  );
+  return listed.family === rule.family && policyRuleText(listed) === policyRuleText(rule);
 }

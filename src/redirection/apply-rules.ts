@@ -40,10 +40,10 @@ export function readRules(netlink: Netlink, plan: Pick<RedirectionPlan, 'name'>)
   };
 }
 
-/** Those of a plan's own tables that are there. */
+/** Those of a plan's own tables that are there, as they are. */
 export function presentTables(netlink: Netlink, plan: Pick<RedirectionPlan, 'name'>): Table[] {
-  const present = new Set(listTables(netlink).map(tableText));
-  return ownedTables(plan).filter((table) => present.has(tableText(table)));
+  const owned = new Set(ownedTables(plan).map(tableText));
+  return listTables(netlink).filter((table) => owned.has(tableText(table)));
 }
 
 function tableText({ family, name }: Table): string {

@@ -66,11 +66,31 @@ function linkText(link: LinkPlan): string {
   return `${link.name} (is there) up`;
 }
 
-/** As `ip rule` writes it. */
+/** As `ip rule` writes it. All that tells one rule from another is in it, so rules with the same text are the same. */
 export function policyRuleText(rule: PolicyRule): string {
-  const selector = rule.fwmark === undefined ? '' : ` fwmark ${hex(rule.fwmark)}/${hex(rule.fwmask ?? 0xffffffff)}`;
-  const action = rule.goto === undefined ? `lookup ${rule.table}` : `goto ${rule.goto}`;
-  return `${rule.priority}: from all${selector} ${action}`;
+  const { priority, invert, source, destination, tos, fwmark = 0, fwmask, iif, oif, uids, ipProtocol } = rule;
+  const { sourcePorts, destinationPorts, suppressPrefixLength, unread } = rule;
+  const parts = [`${priority}:`];
+  if (invert) parts.push('not');
+  parts.push(`from ${source === undefined ? 'all' : destinationText(source)}`);
+  if (destination !== undefined) parts.push(`to ${destinationText(destination)}`);
+  if (tos) parts.push(`tos 0x${tos.toString(16)}`);
+  if (fwmark !== 0 || fwmask) parts.push(`fwmark ${hex(fwmark)}/${hex(fwmask ?? 0xffffffff)}`);
+  if (iif !== undefined) parts.push(`iif ${iif}`);
+  if (oif !== undefined) parts.push(`oif ${oif}`);
+  if (uids !== undefined) parts.push(`uidrange ${uids.start}-${uids.end}`);
+  if (ipProtocol !== undefined) parts.push(`ipproto ${ipProtocol}`);
+  if (sourcePorts !== undefined) parts.push(`sport ${sourcePorts.start}-${sourcePorts.end}`);
+  if (destinationPorts !== undefined) parts.push(`dport ${destinationPorts.start}-${destinationPorts.end}`);
+  if (unread !== undefined) parts.push(`and FRA_ ${unread.join(', ')}`);
+  parts.push(policyActionText(rule));
+  if (suppressPrefixLength !== undefined) parts.push(`suppress_prefixlength ${suppressPrefixLength}`);
+  return parts.join(' ');
+}
+
+function policyActionText({ action, goto, table }: PolicyRule): string {
+  if (goto !== undefined) return `goto ${goto}`;
+  return action === undefined || action === 'lookup' ? `lookup ${table}` : String(action);
 }
 
 /** As `ip route` writes it, the table in front. */

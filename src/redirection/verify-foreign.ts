@@ -191,15 +191,19 @@ function firstInterference(
   return undefined;
 }
 
-/** Policy rules of others that are asked before the last of the plan's. */
+/** Policy rules of others that are asked before the last of the plan's: of one priority the kernel asks the older first. */
 export function foreignPolicyRules(side: SidePlan, { role, route }: Place): Difference[] {
   const differences: Difference[] = [];
   for (const family of [4, 6] as const) {
     const ours = side.policyRules.filter((rule) => rule.family === family);
-    const last = Math.max(...ours.map(({ priority }) => priority ?? 0));
     if (ours.length === 0) continue;
-    for (const rule of listPolicyRules(route, { family })) {
-      if (rule.priority > last || isLocal(rule) || ours.some((our) => samePolicyRule(rule, our))) continue;
+    const listed = listPolicyRules(route, { family });
+    const isOurs = (rule: PolicyRule) => ours.some((our) => samePolicyRule(rule, our));
+    const last = Math.max(...ours.map(({ priority }) => priority ?? 0));
+    // Where the plan's own is gone, it would come back behind the others of its priority.
+    const end = listed.findLastIndex((rule) => rule.priority === last && isOurs(rule));
+    for (const rule of end === -1 ? listed.filter(({ priority }) => priority <= last) : listed.slice(0, end)) {
+      if (isLocal(rule) || isOurs(rule)) continue;
       const detail = `is asked before ${last}, and what it routes the plan does not`;
       differences.push({ kind: 'in-front', role, what: 'policy-rule', name: policyRuleText(rule), detail });
     }

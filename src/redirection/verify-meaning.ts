@@ -18,6 +18,7 @@ interface Value {
 
 const comparisons = ['==', '!=', '<', '<=', '>', '>='];
 const nameKeys = new Set([6, 7]);
+const NFT_REG_VERDICT = 0;
 
 /**
  * What `expressions` mean. Two rules with the same meaning do the same to every packet, whether they were written by this library,
@@ -56,6 +57,10 @@ export function meaningOf(expressions: readonly Expression[]): RuleMeaning {
         break;
       case 'bitwise': {
         const before = registers.get(expression.sreg);
+        if (expression.op !== undefined) {
+          load(expression.dreg, `${read(expression.sreg)} by ${expression.op} ${JSON.stringify(expression.shift)}`);
+          break;
+        }
         if (before !== undefined) registers.set(expression.dreg, rewritten(before, expression.mask, expression.xor));
         break;
       }
@@ -64,6 +69,11 @@ export function meaningOf(expressions: readonly Expression[]): RuleMeaning {
         break;
       case 'lookup':
         conditions.add(`${read(expression.sreg)} ${expression.invert ? 'not in' : 'in'} @${expression.set}`);
+        // Of a map: what the address leads to is loaded, or done at once.
+        if (expression.dreg === NFT_REG_VERDICT) actions.push(`verdict of @${expression.set}`);
+        else if (expression.dreg !== undefined) {
+          load(expression.dreg, `${read(expression.sreg)} by @${expression.set}`);
+        }
         break;
       case 'immediate':
         if ('value' in expression) {
@@ -80,14 +90,21 @@ export function meaningOf(expressions: readonly Expression[]): RuleMeaning {
         break;
       case 'nat':
         actions.push(
-          [expression.kind, ...reads({ to: expression.addressRegister, port: expression.portRegister })].join(' '),
+          [
+            expression.kind,
+            ...reads({ to: expression.addressRegister, port: expression.portRegister }),
+            ...reads({ 'to last': expression.lastAddressRegister, 'last port': expression.lastPortRegister }),
+            ...flagsOf(expression),
+          ].join(' '),
         );
         break;
-      case 'redirect':
-        actions.push(['redirect', ...reads({ port: expression.portRegister })].join(' '));
+      case 'redirect': {
+        const { portRegister: port, lastPortRegister: last } = expression;
+        actions.push(['redirect', ...reads({ port, last }), ...flagsOf(expression)].join(' '));
         break;
+      }
       case 'masquerade':
-        actions.push('masquerade');
+        actions.push(['masquerade', ...flagsOf(expression)].join(' '));
         break;
       case 'reject':
         actions.push(`reject ${expression.kind} ${expression.icmpCode}`);
@@ -101,6 +118,10 @@ export function meaningOf(expressions: readonly Expression[]): RuleMeaning {
     }
   }
   return { conditions: [...conditions].sort(), actions };
+}
+
+function flagsOf({ flags }: { readonly flags?: number }): string[] {
+  return flags === undefined ? [] : [`flags ${flags}`];
 }
 
 /** Whether two rules do the same. */

@@ -23,7 +23,7 @@ const NAMED_MEMBERS = 20;
 /** Compares a side's tables, sets, chains and rules with the kernel's, rules by what they mean. */
 export function verifyRules(plan: RedirectionPlan, { role, netfilter }: Place): Difference[] {
   const ruleset = nftablesRuleset(plan, role);
-  const present = new Set(listTables(netfilter).map(keyOf));
+  const present = new Map(listTables(netfilter).map((table) => [keyOf(table), table]));
   const wanted = new Set(ruleset.tables.map(keyOf));
   const differences: Difference[] = [];
   for (const table of ownedTables(plan)) {
@@ -34,6 +34,9 @@ export function verifyRules(plan: RedirectionPlan, { role, netfilter }: Place): 
     if (!present.has(keyOf(table))) {
       differences.push(difference('missing', role, 'table', keyOf(table), 'with all of its rules'));
       continue;
+    }
+    if (present.get(keyOf(table))?.dormant) {
+      differences.push(difference('changed', role, 'table', keyOf(table), 'is dormant: no packet meets its rules'));
     }
     const there = {
       sets: listSets(netfilter, table),

@@ -62,6 +62,30 @@ describe('meaningOf', () => {
     expect(same(statement.keepSource(), statement.keepDestination())).toBe(false);
   });
 
+  it('tells ranges, flags, shifts and maps apart', () => {
+    const nat = (more: object): Expression[] => [
+      ...match.sourceInSet('a'),
+      { type: 'nat', kind: 'dnat', family: 2, addressRegister: 1, portRegister: 1, ...more },
+    ];
+    const redirect = (more: object): Expression[] => [{ type: 'redirect', portRegister: 1, ...more }];
+    const masquerade = (more: object): Expression[] => [{ type: 'masquerade', ...more }];
+    const shift = (more: object): Expression[] => [loadMark, { ...bitwise(0xff, 0), ...more }, storeMark()];
+    const lookup = (more: object): Expression[] => [{ type: 'lookup', set: 's', sreg: 1, invert: false, ...more }];
+    for (const [of, more] of [
+      [nat, { flags: 4 }],
+      [nat, { lastAddressRegister: 2 }],
+      [nat, { lastPortRegister: 2 }],
+      [redirect, { flags: 16 }],
+      [redirect, { lastPortRegister: 2 }],
+      [masquerade, { flags: 4 }],
+      [shift, { op: 1, shift: { bits: 4, bytes: 4 } }],
+      [lookup, { dreg: 0 }],
+    ] as const) {
+      expect(same(of(more), of(more))).toBe(true);
+      expect(same(of(more), of({})), JSON.stringify(more)).toBe(false);
+    }
+  });
+
   it('has the same meaning for two bitwise chains exactly where they do the same to every mark', () => {
     const step = fc.tuple(fc.integer({ min: 0, max: 0xffffffff }), fc.integer({ min: 0, max: 0xffffffff }));
     const run = (steps: readonly (readonly [number, number])[], mark: number) =>

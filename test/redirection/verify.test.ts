@@ -132,6 +132,49 @@ describeRequiring('verify', rootAndTools, () => {
       ['in-front policy-rule 9: from all fwmark 0x200/0xf00 lookup 2004'],
     ],
     [
+      'a policy rule that holds for less than ours',
+      ({ node }) => {
+        runIn(node, 'ip', 'rule', 'del', 'pref', '102');
+        runIn(node, 'ip', 'rule', 'add', 'pref', '102', 'fwmark', '0x40/0x40', 'uidrange', '0-0', 'lookup', '102');
+        runIn(node, 'ip', 'rule', 'del', 'pref', '103');
+        runIn(node, 'ip', 'rule', 'add', 'pref', '103', 'to', '10.244.0.0/16', 'lookup', '100');
+      },
+      [
+        'in-front policy-rule 102: from all fwmark 0x040/0x040 uidrange 0-0 lookup 102',
+        'in-front policy-rule 103: from all to 10.244.0.0/16 lookup 100',
+        'missing policy-rule 102: from all fwmark 0x040/0x040 lookup 102',
+        'missing policy-rule 103: from all lookup 100',
+      ],
+    ],
+    [
+      'of policy rules with our last priority the one that the kernel asks first',
+      ({ node }) => {
+        runIn(node, 'ip', 'rule', 'add', 'pref', '103', 'to', '10.1.0.0/16', 'lookup', 'main');
+        expect(runIn(node, 'ip', 'rule')).toMatch(/lookup 100\s+103:.* to 10\.1\.0\.0\/16/);
+        runIn(node, 'ip', 'rule', 'del', 'pref', '103', 'lookup', '100');
+        runIn(node, 'ip', 'rule', 'add', 'pref', '103', 'lookup', '100');
+        expect(runIn(node, 'ip', 'rule')).toMatch(/103:.* to 10\.1\.0\.0\/16.*\s+103:\s+from all lookup 100/);
+        runIn(node, 'ip', 'rule', 'add', 'pref', '103', 'to', '10.2.0.0/16', 'lookup', 'main');
+      },
+      ['in-front policy-rule 103: from all to 10.1.0.0/16 lookup 254'],
+    ],
+    [
+      'a table put to sleep',
+      ({ node }) => runIn(node, 'nft', 'add', 'table', ...TABLE, '{ flags dormant; }'),
+      ['changed table ip ztunnel-mangle'],
+    ],
+    [
+      'NAT by random ports',
+      ({ node }) => {
+        const table = runIn(node, 'nft', '-a', 'list', 'table', 'ip', 'ztunnel-nat');
+        const handle = /comment "nat-prerouting-2" # handle (\d+)/.exec(table)![1]!;
+        const text =
+          'ip saddr @ztunnel-pods-ips udp dport 53 counter dnat to 10.244.1.2:15053 random comment "nat-prerouting-2"';
+        runIn(node, 'nft', `replace rule ip ztunnel-nat ztunnel-PREROUTING handle ${handle} ${text}`);
+      },
+      ['changed rule nat-prerouting-2'],
+    ],
+    [
       'routes deleted, changed and added',
       ({ node }) => {
         runIn(node, 'ip', 'route', 'del', '10.244.1.10', 'table', '100');

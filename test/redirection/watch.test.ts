@@ -67,6 +67,11 @@ const inForce = ({ redirection, node, ztunnel }: Watched) =>
 describeRequiring('watch', rootAndTools, () => {
   it.each<[string, (there: Watched) => void, string[]]>([
     ['nft flush ruleset', ({ node }) => runIn(node, 'nft', 'flush', 'ruleset'), ['table']],
+    [
+      'a table put to sleep',
+      ({ node }) => runIn(node, 'nft', 'add', 'table', 'ip', 'ztunnel-nat', '{ flags dormant; }'),
+      ['table'],
+    ],
     ['a rule deleted', ({ node }) => runIn(node, 'nft', 'flush', 'table', 'ip', 'ztunnel-nat'), ['rule']],
     ['a policy rule deleted', ({ node }) => runIn(node, 'ip', 'rule', 'del', 'pref', '101'), ['policy-rule']],
     [

@@ -8,11 +8,15 @@ import { type Family, familyName } from './family.ts';
 export interface Table {
   readonly family: Family;
   readonly name: string;
+  /** Its chains are called by no hook until it is woken (`flags dormant`). */
+  readonly dormant?: true;
 }
+
+const NFT_TABLE_F_DORMANT = 1;
 
 /** The attributes of `add table`, after `struct nfgenmsg`. */
 export function encodeTable(table: Table, writer: MessageWriter): void {
-  writer.attrString(NFTA_TABLE_NAME, table.name).attrU32be(NFTA_TABLE_FLAGS, 0);
+  writer.attrString(NFTA_TABLE_NAME, table.name).attrU32be(NFTA_TABLE_FLAGS, table.dormant ? NFT_TABLE_F_DORMANT : 0);
 }
 
 /** Reads an NFT_MSG_NEWTABLE; nothing for a family that is not ours. @throws {NetlinkError} `ERR_NETLINK_MALFORMED` */
@@ -20,9 +24,14 @@ export function decodeTable(message: NetlinkMessage): Table | undefined {
   const family = familyName(message.payload[0] ?? 0);
   const reader = new AttributeReader(message.payload, 4);
   let name = '';
-  while (reader.next()) if (reader.type === NFTA_TABLE_NAME) name = reader.string();
+  let flags = 0;
+  while (reader.next()) {
+    if (reader.type === NFTA_TABLE_NAME) name = reader.string();
+    else if (reader.type === NFTA_TABLE_FLAGS) flags = reader.u32be();
+  }
   reader.check();
-  return family === undefined ? undefined : { family, name };
+  if (family === undefined) return undefined;
+  return (flags & NFT_TABLE_F_DORMANT) === 0 ? { family, name } : { family, name, dormant: true };
 }
 
 /** As nft writes it: `ip ztunnel-mangle`. */

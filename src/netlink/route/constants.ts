@@ -99,10 +99,14 @@ export const FRA_SUPPRESS_PREFIXLEN = 14;
 export const FRA_TABLE = 15;
 export const FRA_FWMASK = 16;
 export const FRA_OIFNAME = 17;
+export const FRA_PAD = 18;
+export const FRA_UID_RANGE = 20;
 export const FRA_PROTOCOL = 21;
 export const FRA_IP_PROTO = 22;
 export const FRA_SPORT_RANGE = 23;
 export const FRA_DPORT_RANGE = 24;
+export const FRA_SPORT_MASK = 28;
+export const FRA_DPORT_MASK = 29;
 
 // struct ndmsg
 export const NDMSG_BYTES = 12;

@@ -17,7 +17,7 @@ import {
 import { type DeleteOptions, type RouteOptions, requestDelete } from './link.ts';
 import { ROUTE_PROTOCOLS, type RouteProtocol, RULE_ACTIONS, type RuleAction } from './names.ts';
 
-/** A range of ports, both ends included. */
+/** A range of ports or user ids, both ends included. */
 export interface PortRange {
   readonly start: number;
   readonly end: number;
@@ -51,13 +51,22 @@ export interface Rule {
   readonly ipProtocol?: number;
   readonly sourcePorts?: PortRange;
   readonly destinationPorts?: PortRange;
+  /** Type of service, as it is in the packet's header. */
+  readonly tos?: number;
+  /** Ids of the users whose sockets send it. */
+  readonly uids?: PortRange;
   /** Results with a prefix of this length or shorter do not count. */
   readonly suppressPrefixLength?: number;
   /** Who made the rule. Default `unspec`, as `ip rule`. */
   readonly protocol?: RouteProtocol | number;
+  /**
+   * FRA_ numbers of what a listed rule has beside all this, so that it matches less than it seems to: the id of a tunnel, an l3mdev, a
+   * DSCP. It cannot be written.
+   */
+  readonly unread?: readonly number[];
 }
 
-/** A rule as it is listed: {@link addRule} takes it too. */
+/** A rule as it is listed: {@link addRule} takes it too, unless something of it is `unread`. */
 export interface ListedRule extends Rule {
   readonly priority: number;
   readonly action: RuleAction | number;
@@ -99,13 +108,15 @@ export function encodeRule(type: number, flags: number, rule: Rule, op: string):
   const source = rangeOf(rule.source, rule.family, op, 'source');
   const destination = rangeOf(rule.destination, rule.family, op, 'destination');
   const action = actionOf(rule, type === c.RTM_DELRULE, op);
+  if (rule.unread !== undefined) throw invalidInput(op, 'unread', `FRA_ ${rule.unread.join(', ')} cannot be written`);
+  const tos = rule.tos === undefined ? 0 : wholeNumber(rule.tos, 0, 255, op, 'tos');
   const table = rule.table === undefined ? 0 : wholeNumber(rule.table, 1, 0xffff_ffff, op, 'table');
   const writer = new MessageWriter().begin(type, flags);
   writer
     .u8(addressFamily(rule.family))
     .u8(destination?.prefixLength ?? 0)
     .u8(source?.prefixLength ?? 0)
-    .u8(0)
+    .u8(tos)
     .u8(table < 256 ? table : c.RT_TABLE_UNSPEC)
     .u8(0)
     .u8(0)
@@ -126,6 +137,11 @@ export function encodeRule(type: number, flags: number, rule: Rule, op: string):
   if (rule.oif !== undefined) writer.attrString(c.FRA_OIFNAME, interfaceName(rule.oif, op, 'oif'));
   if (rule.ipProtocol !== undefined) {
     writer.attrU8(c.FRA_IP_PROTO, wholeNumber(rule.ipProtocol, 1, 255, op, 'ipProtocol'));
+  }
+  if (rule.uids !== undefined) {
+    const start = wholeNumber(rule.uids.start, 0, 0xffff_fffe, op, 'uids.start');
+    const end = wholeNumber(rule.uids.end, start, 0xffff_fffe, op, 'uids.end');
+    writer.attrBytes(c.FRA_UID_RANGE, new Uint8Array(Uint32Array.of(start, end).buffer));
   }
   writePorts(writer, c.FRA_SPORT_RANGE, rule.sourcePorts, op, 'sourcePorts');
   writePorts(writer, c.FRA_DPORT_RANGE, rule.destinationPorts, op, 'destinationPorts');
@@ -194,7 +210,9 @@ export function decodeRule(payload: Buffer): ListedRule | undefined {
     action: nameNumbered(payload[7]!, RULE_ACTIONS),
   };
   if ((payload.readUInt32LE(8) & c.FIB_RULE_INVERT) !== 0) rule.invert = true;
+  if (payload[3] !== 0) rule.tos = payload[3]!;
   let table = payload[4]!;
+  const unread: number[] = [];
   while (reader.next()) {
     switch (reader.type) {
       case c.FRA_DST:
@@ -240,9 +258,25 @@ export function decodeRule(payload: Buffer): ListedRule | undefined {
       case c.FRA_DPORT_RANGE:
         rule.destinationPorts = portsOf(reader.u32());
         break;
+      case c.FRA_UID_RANGE: {
+        // `struct fib_rule_uid_range`, read as one number.
+        const range = reader.u64();
+        rule.uids = { start: Number(range & 0xffff_ffffn), end: Number(range >> 32n) };
+        break;
+      }
+      case c.FRA_SPORT_MASK:
+      case c.FRA_DPORT_MASK:
+        // All bits is what a port without a mask has.
+        if (reader.u16() !== 0xffff) unread.push(reader.type);
+        break;
+      case c.FRA_PAD:
+        break;
+      default:
+        unread.push(reader.type);
     }
   }
   reader.check();
+  if (unread.length > 0) rule.unread = unread;
   if (table !== c.RT_TABLE_UNSPEC) rule.table = table;
   return rule;
 }

@@ -216,6 +216,73 @@ describeRequiring('nftables in the kernel', { root: true, tools: ['nft', 'ip'] }
     });
   });
 
+  it('ranges and flags of NAT are read, and written as they were', async () => {
+    await withNamespaces(['nat'], (namespace) => {
+      using netlink = openNetlink({ family: 'netfilter', namespace });
+      const texts = [
+        'ip protocol tcp dnat to 10.0.0.1-10.0.0.9:80-90 random,persistent',
+        'ip protocol tcp redirect to :80-90 fully-random',
+        'ip protocol tcp redirect to :80',
+        'ip protocol tcp dnat to 10.0.0.1:80',
+      ];
+      const chain = 'add chain ip t pre { type nat hook prerouting priority -100; }';
+      const lines = ['add table ip t', chain, ...texts.map((text) => `add rule ip t pre ${text}`)];
+      runIn(namespace, 'nft', lines.join('; '));
+      const listed = runIn(namespace, 'nft', 'list', 'ruleset');
+      for (const text of texts) expect(listed).toContain(text);
+      const rules = listRules(netlink, table);
+      const nats = rules.map(({ expressions }) => expressions.at(-1));
+      expect(nats).toEqual([
+        expect.objectContaining({
+          type: 'nat',
+          lastAddressRegister: expect.any(Number),
+          lastPortRegister: expect.any(Number),
+          flags: 12,
+        }),
+        { type: 'redirect', portRegister: expect.any(Number), lastPortRegister: expect.any(Number), flags: 16 },
+        { type: 'redirect', portRegister: expect.any(Number) },
+        { type: 'nat', kind: 'dnat', family: 2, addressRegister: expect.any(Number), portRegister: expect.any(Number) },
+      ]);
+      const batch = new Batch().flushChain({ table, name: 'pre' });
+      for (const rule of rules) batch.addRule(rule);
+      batch.commit(netlink);
+      expect(runIn(namespace, 'nft', 'list', 'ruleset')).toBe(listed);
+    });
+  });
+
+  it('tells a table that is dormant, puts one to sleep, and wakes it', async () => {
+    await withNamespaces(['dormant'], (namespace) => {
+      using netlink = openNetlink({ family: 'netfilter', namespace });
+      new Batch().addTable({ ...table, dormant: true }).commit(netlink);
+      expect(runIn(namespace, 'nft', 'list', 'ruleset')).toContain('flags dormant');
+      expect(listTables(netlink)).toEqual([{ ...table, dormant: true }]);
+      new Batch().addTable(table).commit(netlink);
+      expect(listTables(netlink)).toEqual([table]);
+    });
+  });
+
+  it('a set that is there with keys of another type is refused by name, and nothing of the batch is in force', async () => {
+    await withNamespaces(['set'], (namespace) => {
+      using netlink = openNetlink({ family: 'netfilter', namespace });
+      runIn(namespace, 'nft', 'add table ip t; add set ip t pods { type inet_service; }');
+      const before = runIn(namespace, 'nft', 'list', 'ruleset');
+      const set = { table, name: 'pods', keyType: 'ipv4_addr' } as const;
+      const batch = new Batch()
+        .addChain({ table, name: 'new' })
+        .addSet(set)
+        .addElements(set, [{ key: '10.0.0.1' }]);
+      expect(() => batch.commit(netlink)).toThrow(
+        expect.objectContaining({
+          code: 'ERR_NFTABLES_REJECTED',
+          errno: 17,
+          command: 'add set ip t pods',
+          message: expect.stringContaining('EEXIST'),
+        }),
+      );
+      expect(runIn(namespace, 'nft', 'list', 'ruleset')).toBe(before);
+    });
+  });
+
   it('lists tables, chains, sets and elements that nft made', async () => {
     await withNamespaces(['list'], (namespace) => {
       runIn(

@@ -170,6 +170,7 @@ describeRequiring('rules in the kernel', { root: true, tools: ['ip'] }, () => {
       rule('rule', 'add', 'pref', '101', 'from', '10.0.0.0/8', 'to', '10.1.0.0/16', 'lookup', '101');
       rule('rule', 'add', 'pref', '102', 'ipproto', 'udp', 'sport', '53', 'dport', '1000-2000', 'lookup', '100000');
       rule('rule', 'add', 'pref', '103', 'oif', 'lo', 'blackhole');
+      rule('rule', 'add', 'pref', '105', 'tos', '0x10', 'uidrange', '1000-65534', 'lookup', '105');
       rule('-6', 'rule', 'add', 'pref', '104', 'fwmark', '0x100', 'lookup', '102', 'suppress_prefixlength', '3');
       using netlink = openNetlink({ family: 'route', namespace: a });
       const mine = () => listRules(netlink).filter(({ priority }) => priority >= 100 && priority < 1000);
@@ -207,6 +208,15 @@ describeRequiring('rules in the kernel', { root: true, tools: ['ip'] }, () => {
         },
         { family: 4, priority: 103, action: 'blackhole', oif: 'lo', protocol: 'unspec' },
         {
+          family: 4,
+          priority: 105,
+          action: 'lookup',
+          table: 105,
+          tos: 0x10,
+          uids: { start: 1000, end: 65_534 },
+          protocol: 'unspec',
+        },
+        {
           family: 6,
           priority: 104,
           action: 'lookup',
@@ -221,6 +231,19 @@ describeRequiring('rules in the kernel', { root: true, tools: ['ip'] }, () => {
       expect(mine()).toEqual([]);
       for (const each of before) addRule(netlink, each);
       expect(mine()).toEqual(before);
+    });
+  });
+
+  it('with something that there is no field for say so, and cannot be added again', async () => {
+    await withNamespaces(['a'], (a) => {
+      runIn(a, 'ip', 'rule', 'add', 'pref', '100', 'tun_id', '7', 'lookup', '101');
+      using netlink = openNetlink({ family: 'route', namespace: a });
+      const [, listed] = listRules(netlink, { family: 4 });
+      // FRA_TUN_ID
+      expect(listed).toMatchObject({ priority: 100, table: 101, unread: [12] });
+      expect(() => addRule(netlink, listed!)).toThrow(
+        expect.objectContaining({ code: 'ERR_NETLINK_INVALID', field: 'unread' }),
+      );
     });
   });
 

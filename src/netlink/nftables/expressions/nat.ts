@@ -16,6 +16,8 @@ export const NFT_NAT_DNAT = 1;
 // <linux/netfilter/nf_nat.h>
 export const NF_NAT_RANGE_MAP_IPS = 1;
 export const NF_NAT_RANGE_PROTO_SPECIFIED = 2;
+/** Those that the registers say. */
+export const NF_NAT_RANGE_OF_REGISTERS = NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED;
 
 /**
  * `dnat to 10.244.1.2:15053`, `snat to 10.0.0.1`. With the packet's own address in the register (`dnat to ip daddr`) it is the
@@ -34,6 +36,8 @@ export interface Nat {
   readonly lastAddressRegister?: number;
   /** Register with the last port of a range. Left out: the port is one. */
   readonly lastPortRegister?: number;
+  /** `NF_NAT_RANGE_*` bits other than those that follow from the registers: `random` (4), `persistent` (8), `fully-random` (16). */
+  readonly flags?: number;
 }
 
 export const nat: ExpressionCodec<Nat> = {
@@ -50,8 +54,9 @@ export const nat: ExpressionCodec<Nat> = {
       if (expression.lastPortRegister !== undefined) {
         writer.attrU32be(NFTA_NAT_REG_PROTO_MAX, expression.lastPortRegister);
       }
-      writer.attrU32be(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
     }
+    const flags = (expression.flags ?? 0) | (expression.portRegister === undefined ? 0 : NF_NAT_RANGE_PROTO_SPECIFIED);
+    if (flags !== 0) writer.attrU32be(NFTA_NAT_FLAGS, flags);
   },
   decode(reader) {
     let kind: Nat['kind'] = 'snat';
@@ -60,6 +65,7 @@ export const nat: ExpressionCodec<Nat> = {
     let portRegister: number | undefined;
     let lastAddressRegister: number | undefined;
     let lastPortRegister: number | undefined;
+    let flags = 0;
     // The kernel adds NFTA_NAT_REG_*_MAX, equal to the minimum, and the flags that follow from the registers.
     while (reader.next()) {
       if (reader.type === NFTA_NAT_TYPE) kind = reader.u32be() === NFT_NAT_DNAT ? 'dnat' : 'snat';
@@ -68,6 +74,7 @@ export const nat: ExpressionCodec<Nat> = {
       else if (reader.type === NFTA_NAT_REG_PROTO_MIN) portRegister = reader.u32be();
       else if (reader.type === NFTA_NAT_REG_ADDR_MAX) lastAddressRegister = reader.u32be();
       else if (reader.type === NFTA_NAT_REG_PROTO_MAX) lastPortRegister = reader.u32be();
+      else if (reader.type === NFTA_NAT_FLAGS) flags = reader.u32be() & ~NF_NAT_RANGE_OF_REGISTERS;
     }
     if (lastAddressRegister === addressRegister) lastAddressRegister = undefined;
     if (lastPortRegister === portRegister) lastPortRegister = undefined;
@@ -79,6 +86,7 @@ export const nat: ExpressionCodec<Nat> = {
       ...(portRegister === undefined ? {} : { portRegister }),
       ...(lastAddressRegister === undefined ? {} : { lastAddressRegister }),
       ...(lastPortRegister === undefined ? {} : { lastPortRegister }),
+      ...(flags === 0 ? {} : { flags }),
     };
   },
 };

@@ -50,12 +50,15 @@ describe('expressions, against the bytes nft sends', () => {
 
 describe('expressions', () => {
   const register = fc.integer({ min: 0, max: 4 });
+  const otherRegister = fc.integer({ min: 5, max: 9 });
   const u32 = fc.nat(0xffff_ffff);
   const value = fc.uint8Array({ minLength: 1, maxLength: 64 });
   const name = fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_-]{0,30}$/);
   const optional = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
   const present = <T extends object>(object: T): T =>
     Object.fromEntries(Object.entries(object).filter(([, entry]) => entry !== undefined)) as T;
+  // All but those that follow from the registers.
+  const natFlags = optional(fc.constantFrom(4, 8, 16, 28));
   const verdict = fc.oneof(
     fc.record({ kind: fc.constantFrom('accept', 'drop', 'return', 'continue', 'break') }),
     fc.record({ kind: fc.constantFrom('jump', 'goto'), chain: name }),
@@ -96,9 +99,23 @@ describe('expressions', () => {
         family: u32,
         addressRegister: optional(register),
         portRegister: optional(register),
+        flags: natFlags,
       })
       .map(present),
-    fc.record({ type: fc.constant('redirect'), portRegister: optional(register) }).map(present),
+    // A maximum in the register of the minimum is none.
+    fc
+      .record({
+        type: fc.constant('nat'),
+        kind: fc.constantFrom('snat', 'dnat'),
+        family: u32,
+        addressRegister: register,
+        lastAddressRegister: otherRegister,
+        portRegister: register,
+        lastPortRegister: otherRegister,
+      })
+      .map(present),
+    fc.record({ type: fc.constant('redirect'), portRegister: optional(register), flags: natFlags }).map(present),
+    fc.record({ type: fc.constant('redirect'), portRegister: register, lastPortRegister: otherRegister }),
     fc.record({ type: fc.constant('masquerade'), flags: optional(fc.integer({ min: 1, max: 255 })) }).map(present),
     fc.record({ type: fc.constant('fib'), dreg: register, result: u32, flags: u32 }),
     fc.record({ type: fc.constant('socket'), key: u32, dreg: register }),
