@@ -8,7 +8,7 @@ import { fileSignature, readSettled } from './read-settled.ts';
 /** How a file is followed, whatever is in it. */
 export interface FollowOptions {
   readonly path: string;
-  /** Hears why a content was refused, once per content. Not called for the first content: that rejects {@link FollowedFile.start}. */
+  /** Hears why a content was refused, once per content. Not called for the first content: that ends the start. */
   readonly onError: (error: MeshFileError) => void;
   /** Aborting closes the source. */
   readonly signal?: AbortSignal;
