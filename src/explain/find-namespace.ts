@@ -6,8 +6,9 @@ import { listNamespaces, type NetworkNamespace, openNamespace } from '../netns/i
 /** Finds the namespace that another one knows by a number: those with a name, and those that some process is in. */
 export class NamespaceFinder {
   readonly #maxNamespaces: number;
-  readonly #opened: NetworkNamespace[] = [];
-  #candidates: { readonly label: string; readonly namespace: NetworkNamespace }[] | undefined;
+  /** By whose number it is, and the number. */
+  readonly #found = new Map<string, { readonly label: string; readonly namespace: NetworkNamespace } | undefined>();
+  #labels: readonly string[] | undefined;
 
   /** @param maxNamespaces - how many are looked at */
   constructor(maxNamespaces: number) {
@@ -19,32 +20,26 @@ export class NamespaceFinder {
    * @returns nothing where it has no name and no process, or is one too many; it belongs to this finder
    */
   find(from: NetworkNamespace, id: number): { label: string; namespace: NetworkNamespace } | undefined {
+    const key = `${from.inode} ${id}`;
+    if (!this.#found.has(key)) this.#found.set(key, this.#search(from, id));
+    return this.#found.get(key);
+  }
+
+  /** One after the other, so that no more than those found stay open. */
+  #search(from: NetworkNamespace, id: number) {
+    this.#labels ??= [...listNamespaces(), ...namespacesOfProcesses()].slice(0, this.#maxNamespaces);
     using netlink = openNetlink({ family: 'route', namespace: from });
-    return this.#all().find(({ namespace }) => namespaceId(netlink, namespace) === id);
-  }
-
-  #all() {
-    this.#candidates ??= this.#open();
-    return this.#candidates;
-  }
-
-  #open() {
-    const inodes = new Set<number>();
-    const found: { label: string; namespace: NetworkNamespace }[] = [];
-    for (const label of [...listNamespaces(), ...namespacesOfProcesses()]) {
-      if (found.length === this.#maxNamespaces) break;
+    for (const label of this.#labels) {
       const namespace = tryOpen(label);
       if (namespace === undefined) continue;
-      this.#opened.push(namespace);
-      if (inodes.has(namespace.inode)) continue;
-      inodes.add(namespace.inode);
-      found.push({ label, namespace });
+      if (namespaceId(netlink, namespace) === id) return { label, namespace };
+      namespace.close();
     }
-    return found;
+    return undefined;
   }
 
   [Symbol.dispose](): void {
-    for (const namespace of this.#opened) namespace.close();
+    for (const found of this.#found.values()) found?.namespace.close();
   }
 }
 
