@@ -190,6 +190,46 @@ describe('rules', () => {
   });
 });
 
+describe('dice', () => {
+  const attribute = (type: number, value: number) => Buffer.of(8, 0, type, 0, 0, 0, 0, value);
+  /** `numgen random mod N` into register 1, and a verdict map of as many chains. */
+  const thrown = (modulus: number): KernelView => {
+    const data = Buffer.concat([attribute(1, 1), attribute(2, modulus), attribute(3, 1), attribute(4, 0)]);
+    const elements = Array.from({ length: modulus }, (_, i) => ({
+      key: `${i.toString(16).padStart(2, '0')}000000`,
+      end: false,
+      verdict: { kind: 'goto', chain: `way ${i}` } as const,
+    }));
+    const lookup = { type: 'lookup', set: 'ways', sreg: 1, dreg: 0, invert: false } as const;
+    const throwing = ruled({}, [{ type: 'opaque', name: 'numgen', data }, lookup]);
+    return { ...throwing, sets: [{ table, name: 'ways', kind: 'keys', keyBytes: 4, elements }] };
+  };
+  const targets = (of: KernelView, maxWays?: number) => {
+    const explanation = explainPacket(of, packet, maxWays === undefined ? {} : { maxWays });
+    const ways = [explanation, ...(explanation.otherwise ?? [])];
+    return { ways: ways.map(({ steps }) => steps.find((step) => step.kind === 'rule')?.target), explanation };
+  };
+
+  it('have every way told, with its share', () => {
+    const { ways, explanation } = targets(thrown(3));
+    expect(ways).toEqual(['way 0', 'way 1', 'way 2']);
+    expect(explanation.probability).toBeCloseTo(1 / 3);
+    expect(isComplete(explanation)).toBe(true);
+    expect(formatExplanation(explanation)).toContain('numgen random mod 3 decides: 2 of 3 (33.3 %)');
+    expect(targets(thrown(1)).explanation.otherwise).toBeUndefined();
+  });
+
+  it('of more ways than are told say so: the explanation is not complete', () => {
+    const { ways, explanation } = targets(thrown(20));
+    expect(ways).toHaveLength(16);
+    expect(explanation.caveats).toEqual(['there are more ways by chance than the 16 that are told']);
+    expect(isComplete(explanation)).toBe(false);
+    expect(targets(thrown(20), 20).explanation.caveats).toEqual([]);
+    const none = () => explainPacket(view, packet, { maxWays: 0 });
+    expect(none).toThrow(expect.objectContaining({ code: 'ERR_EXPLAIN_INVALID', field: 'maxWays' }));
+  });
+});
+
 describe('a packet', () => {
   it.each([
     [{ source: 'x' }, 'source', 'ERR_IP_ADDRESS'],

@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process';
+import { readlinkSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { followPacket, formatJourney, isWhole, type Journey } from '../../src/explain/index.ts';
 import { createLab, twoNodes } from '../../src/lab/index.ts';
-import { type NetworkNamespace, writeSysctl } from '../../src/netns/index.ts';
+import { deleteNamespace, type NetworkNamespace, openNamespace, writeSysctl } from '../../src/netns/index.ts';
 import { connect, listen } from '../../src/socket/index.ts';
 import { runIn, vethPair, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring, run } from '../support/require.ts';
@@ -187,6 +189,48 @@ describeRequiring('followPacket over a bridge', needs, () => {
         reason: `behind which port of the bridge cni0 in ${node.name} 10.5.0.77 is`,
       });
       expect(isWhole(journey)).toBe(false);
+    });
+  });
+
+  it('where the kernel throws dice, the first way is followed, and that is said', async () => {
+    await withBridge((_node, a, b) => {
+      load(
+        a,
+        'table ip dice {\n  chain out { type nat hook output priority -100; dnat to numgen random mod 2 map { 0 : 10.5.0.3, 1 : 10.5.0.1 }; }\n}',
+      );
+      const journey = followPacket(a, { ...between, destination: '10.99.0.1' });
+      expect(journey.hops[0]!.explanation.otherwise).toHaveLength(1);
+      expect(journey.hops.at(-1)).toMatchObject({ namespace: b.name, explanation: { destination: '10.5.0.3' } });
+      expect(formatJourney(journey)).toContain('⇢ the first of these 2 ways is followed\n⇢ veth: eth0');
+    });
+  });
+
+  it('into a namespace that has no name but a process; with neither, that is said', async () => {
+    await withBridge((node, a) => {
+      const child = spawn('unshare', ['-n', 'sleep', '30'], { stdio: 'ignore' });
+      const netns = `/proc/${child.pid}/ns/net`;
+      try {
+        while (readlinkSync(netns) === readlinkSync('/proc/self/ns/net')) runIn(node, 'sleep', '0.05');
+        runIn(node, 'ip', 'link', 'add', 'vc', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(child.pid));
+        runIn(node, 'ip', 'link', 'set', 'vc', 'up');
+        runIn(node, 'ip', 'route', 'add', '10.8.0.2', 'dev', 'vc');
+        using inside = openNamespace(netns);
+        runIn(inside, 'ip', 'address', 'add', '10.8.0.2/32', 'dev', 'eth0');
+        runIn(inside, 'ip', 'link', 'set', 'eth0', 'up');
+        const packet = { source: '10.5.0.2', destination: '10.8.0.2', destinationPort: 9, protocol: 'udp' } as const;
+        const journey = followPacket(a, packet);
+        expect(journey.hops.map(({ namespace }) => namespace)).toEqual([a.name, node.name, netns]);
+        expect(journey.last).toMatchObject({ kind: 'delivered', ip: '10.8.0.2', port: 9, listening: false });
+        deleteNamespace(a.name!);
+        const back = followPacket(
+          node,
+          { ...packet, source: '10.5.0.1', destination: '10.5.0.2' },
+          { maxNamespaces: 1024 },
+        );
+        expect(back.ending).toMatchObject({ kind: 'lost' });
+      } finally {
+        child.kill('SIGKILL');
+      }
     });
   });
 
