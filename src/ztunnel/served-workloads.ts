@@ -1,5 +1,5 @@
 import type { MeshState, Workload } from '../discovery/index.ts';
-import { canonicalIp, type SocketAddress } from '../ip/index.ts';
+import type { SocketAddress } from '../ip/index.ts';
 
 /** For whom an instance of the proxy speaks, asked anew for each connection: the registry may have changed. */
 export interface ServedWorkloads {
@@ -96,10 +96,11 @@ export function workloadNameText({ name, namespace, serviceAccount }: WorkloadNa
 /**
  * Which address of a workload a connection of it comes from, as seen by a destination: the one that its socket shows, unless that is
  * none of its own or of the other family. An address that a pod has made up counts for nothing.
+ *
+ * @param source - in canonical form, as the kernel's addresses are decoded
  */
 export function addressTowards({ workloadIps }: Workload, source: SocketAddress, destinationIp: string): string {
-  const shown = canonicalIp(source.ip);
   const isV6 = destinationIp.includes(':');
-  if (shown.includes(':') === isV6 && workloadIps.includes(shown)) return shown;
-  return workloadIps.find((ip) => ip.includes(':') === isV6) ?? shown;
+  if (source.ip.includes(':') === isV6 && workloadIps.includes(source.ip)) return source.ip;
+  return workloadIps.find((ip) => ip.includes(':') === isV6) ?? source.ip;
 }
