@@ -90,6 +90,8 @@ const TURN_BYTES = 1 << 20;
 const ROUNDS_PER_TURN = 4;
 /** Kept free in the output ring for control frames: what HTTP/2 may want to say while no DATA is admitted. */
 const CONTROL_RESERVE_BYTES = 96 << 10;
+/** Places at the head of the list of waiters that are empty before the rest moves up. */
+const MOST_SERVED_WAITERS = 100;
 /** Less room than this is called none: a stream waits rather than send crumbs. */
 const LEAST_ROOM_BYTES = 16 << 10;
 
@@ -111,8 +113,9 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
   #tls: TlsLeg | undefined;
   #interest: number;
   #readAgain = false;
-  #waiters: TunnelStream[] = [];
-  #waitersNow: TunnelStream[] = [];
+  /** Streams that wait for room, from {@link #nextWaiter} on. */
+  readonly #waiters: TunnelStream[] = [];
+  #nextWaiter = 0;
   #foreignBuffer: Buffer | undefined;
   #foreignAddress: Address = 0;
   #peerIdentity: string | undefined;
@@ -351,7 +354,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     const tls = this.#tls!;
     let outcome = tls.flush();
     // Each waiter may fill the ring again; as long as the socket takes it all, the next one gets its turn.
-    for (let round = 0; outcome === TLS_DONE && this.#waiters.length > 0; round++) {
+    for (let round = 0; outcome === TLS_DONE && this.#waiters.length > this.#nextWaiter; round++) {
       // A fast source and a fast peer would keep this up for ever: others are due.
       if (round === ROUNDS_PER_TURN) return this.flushLater();
       this.#wakeWaiters();
@@ -359,20 +362,24 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
       outcome = tls.flush();
     }
     if (outcome === TLS_FAILED) return this.#die(`tls: ${tls.failure}`);
-    if (outcome === TLS_AGAIN && this.#waiters.length > 0 && this.room() > TLS_WRITE_MOST / 2) this.#wakeWaiters();
+    if (outcome === TLS_AGAIN && this.room() > TLS_WRITE_MOST / 2) this.#wakeWaiters();
     if (!this.closed) this.#watch(outcome === TLS_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
 
+  /** In the order in which they came. One that fills the ring waits anew, behind those who got nothing of it. */
   #wakeWaiters(): void {
     const waiters = this.#waiters;
-    this.#waiters = this.#waitersNow;
-    this.#waitersNow = waiters;
-    for (let index = 0; index < waiters.length; index++) {
-      const stream = waiters[index]!;
+    for (let left = waiters.length - this.#nextWaiter; left > 0 && this.room() > 0; left--) {
+      const stream = waiters[this.#nextWaiter++]!;
       stream.waitsForRoom = false;
       stream.onWritable();
     }
-    waiters.length = 0;
+    if (this.#nextWaiter < waiters.length) {
+      if (this.#nextWaiter < MOST_SERVED_WAITERS) return;
+      waiters.copyWithin(0, this.#nextWaiter);
+      waiters.length -= this.#nextWaiter;
+    } else waiters.length = 0;
+    this.#nextWaiter = 0;
   }
 
   #watch(events: number): void {
@@ -409,6 +416,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     this.#deadline.disarm();
     this.#tick.disarm();
     this.#waiters.length = 0;
+    this.#nextWaiter = 0;
     this.reactor.forget(this);
     this.#tls?.close();
     this.#tls = undefined;

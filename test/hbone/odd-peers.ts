@@ -554,6 +554,66 @@ function gone(ours: Proxies): void {
     },
   );
 
+  it('is behind a slow wire: one with everything to send does not starve 20 siblings', SLOW, async () => {
+    let drunk = 0;
+    await using echo = await Echo.start((socket) => {
+      socket.once('data', (first: Buffer) => {
+        if (first.length === 10) socket.write(first);
+        if (first.length === 10) return void socket.pipe(socket);
+        socket.on('data', (chunk: Buffer) => {
+          drunk += chunk.length;
+        });
+      });
+    });
+    await using server = await ours.startServer();
+    await using wire = await Wire.start(server.port, 16 << 10);
+    await using client = await ours.startClient({ hbone: wire.port, authority: `127.0.0.1:${echo.port}` });
+    const greedy = await dial(client.port);
+    const chunk = Buffer.alloc(MIB);
+    const more = () => {
+      while (!greedy.destroyed && greedy.write(chunk));
+    };
+    greedy.on('drain', more);
+    more();
+    await until(() => drunk > 4 * MIB);
+    const siblings = await Promise.all(Array.from({ length: 20 }, () => dial(client.port)));
+    for (let round = 0; round < 5; round++) {
+      await Promise.all(
+        siblings.map(async (socket) => {
+          socket.write('a question');
+          expect(`${await take(socket, 10)}`).toBe('a question');
+        }),
+      );
+    }
+    for (const socket of [greedy, ...siblings]) socket.destroy();
+  });
+
+  it('is behind a slow wire: eight with everything to send all get on', SLOW, async () => {
+    const drunk: number[] = [];
+    await using echo = await Echo.start((socket) => {
+      const index = drunk.push(0) - 1;
+      socket.on('data', (chunk: Buffer) => {
+        drunk[index]! += chunk.length;
+      });
+    });
+    await using server = await ours.startServer();
+    await using wire = await Wire.start(server.port, 32 << 10);
+    await using client = await ours.startClient({ hbone: wire.port, authority: `127.0.0.1:${echo.port}` });
+    const chunk = Buffer.alloc(MIB);
+    const greedy = await Promise.all(Array.from({ length: 8 }, () => dial(client.port)));
+    for (const socket of greedy) {
+      const more = () => {
+        while (!socket.destroyed && socket.write(chunk));
+      };
+      socket.on('drain', more);
+      more();
+    }
+    // More than a window each.
+    await until(() => drunk.length === 8 && drunk.every((bytes) => bytes > 5 * MIB));
+    expect(Math.max(...drunk)).toBeLessThan(4 * Math.min(...drunk));
+    for (const socket of greedy) socket.destroy();
+  });
+
   it('ends TCP without ending TLS: never a clean end', async () => {
     await using echo = await Echo.start((socket) => socket.write('half of the ans'));
     await using server = await ours.startServer();
@@ -696,12 +756,17 @@ class Wire implements AsyncDisposable {
     this.#pairs = pairs;
   }
 
-  static async start(to: number): Promise<Wire> {
+  /** @param piece - carried every two milliseconds from the client to the server; everything at once where it is left out */
+  static async start(to: number, piece?: number): Promise<Wire> {
     const pairs: [Socket, Socket][] = [];
     const server = createServer({ allowHalfOpen: true }, (near) => {
       const far = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true });
       for (const socket of [near, far]) socket.on('error', () => {});
-      near.pipe(far);
+      if (piece === undefined) near.pipe(far);
+      else {
+        const timer = setInterval(() => far.write(near.read(Math.min(piece, near.readableLength)) ?? ''), 2);
+        near.once('readable', () => {}).once('close', () => clearInterval(timer));
+      }
       far.pipe(near);
       pairs.push([near, far]);
     });
