@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import {
   checkAnswer,
   checkCiphertext,
@@ -8,11 +7,11 @@ import {
   checkVisited,
   seenByApp,
 } from '../../common-checks.ts';
-import { HttpConnection } from '../../http-client.ts';
 import { podIdentity } from '../../mesh.ts';
-import { clusterNatBetween, routeDecisionText, visitsBetween } from '../../observer.ts';
+import { observedRequest } from '../../observed-request.ts';
+import { clusterNatBetween, routeDecisionText } from '../../observer.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
-import { CLIENT, HTTPBIN, MARKER_HEADER, VIP, VIP_PORT } from '../cast.ts';
+import { CLIENT, HTTPBIN, VIP, VIP_PORT } from '../cast.ts';
 
 export const crossNode: Scenario = {
   name: 'cross-node',
@@ -20,33 +19,26 @@ export const crossNode: Scenario = {
   run,
 };
 
-async function run({ lab, observer, link, decisions, signal }: ScenarioContext): Promise<ScenarioEvidence> {
+async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
+  const { observer, decisions, signal } = context;
   const checks = new Checks();
-  const marker = `plaintext-${randomUUID()}`;
-  decisions['node-a'].skip();
-  decisions['node-b'].skip();
-  link.begin(marker);
-  const before = observer.counters();
-
-  const connection = await HttpConnection.open(lab.namespace(CLIENT.name), VIP, VIP_PORT, signal);
-  const source = `${connection.localIp}:${connection.localPort}`;
-  const answer = await connection.get(`/get?${marker}`, { [MARKER_HEADER]: marker }, signal).catch((error: unknown) => {
-    connection.close();
-    throw error;
+  const toVip = { destination: VIP, destinationPort: VIP_PORT };
+  const delivery = { source: CLIENT.ip, destination: HTTPBIN.ip, destinationPort: HTTPBIN.port };
+  const { source, answer, open, records, before, after, visits, wire } = await observedRequest(context, {
+    from: CLIENT.name,
+    host: VIP,
+    port: VIP_PORT,
+    whileOpen: ({ ip, port }) => ({
+      captured: observer.connections('node-a', { ...toVip, source: ip, sourcePort: port }),
+      delivered: observer.connections('node-b', delivery),
+    }),
+    findRecords: async (from) => ({
+      outbound: await decisions['node-a'].find((record) => record.source === from, signal),
+      inbound: await decisions['node-b'].find((record) => record.source.startsWith(`${CLIENT.ip}:`), signal),
+    }),
   });
-  const flow = { source: connection.localIp, sourcePort: connection.localPort };
-  const captured = observer.connections('node-a', { ...flow, destination: VIP, destinationPort: VIP_PORT });
-  const delivered = observer.connections('node-b', {
-    source: CLIENT.ip,
-    destination: HTTPBIN.ip,
-    destinationPort: HTTPBIN.port,
-  });
-  connection.close();
-  const outbound = await decisions['node-a'].find((record) => record.source === source, signal);
-  const inbound = await decisions['node-b'].find((record) => record.source.startsWith(`${CLIENT.ip}:`), signal);
-  const after = await observer.settled(signal);
-  const wire = link.end();
-  const visits = visitsBetween(before, after);
+  const { captured, delivered } = open;
+  const { outbound, inbound } = records;
 
   const packet = { source: CLIENT.ip, destination: VIP, device: CLIENT.veth };
   const unmarked = observer.route('node-a', packet);

@@ -1,9 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { checkAnswer, checkConntrack, checkDecision, checkVisited, seenByApp } from '../../common-checks.ts';
-import { HttpConnection } from '../../http-client.ts';
-import { visitsBetween } from '../../observer.ts';
+import { observedRequest } from '../../observed-request.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
-import { CLIENT, MARKER_HEADER, NODE_A_IP, OUTSIDE } from '../cast.ts';
+import { CLIENT, NODE_A_IP, OUTSIDE } from '../cast.ts';
 
 export const outsideMesh: Scenario = {
   name: 'outside-mesh',
@@ -11,37 +9,26 @@ export const outsideMesh: Scenario = {
   run,
 };
 
-async function run({ lab, observer, link, decisions, signal }: ScenarioContext): Promise<ScenarioEvidence> {
+async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
+  const { observer, decisions, signal } = context;
   const checks = new Checks();
-  const marker = `plaintext-${randomUUID()}`;
   const target = `${OUTSIDE.far}:${OUTSIDE.port}`;
-  decisions['node-a'].skip();
-  link.begin(marker);
-  const before = observer.counters();
-
-  const connection = await HttpConnection.open(lab.namespace(CLIENT.name), OUTSIDE.far, OUTSIDE.port, signal);
-  const source = `${connection.localIp}:${connection.localPort}`;
-  const answer = await connection.get(`/get?${marker}`, { [MARKER_HEADER]: marker }, signal).catch((error: unknown) => {
-    connection.close();
-    throw error;
-  });
   const flow = { source: CLIENT.ip, destination: OUTSIDE.far, destinationPort: OUTSIDE.port };
-  const tracked = observer.connections('node-a', flow);
-  const port = connection.localPort;
-  connection.close();
-  const outbound = await decisions['node-a'].find((record) => record.source === source, signal);
-  const after = await observer.settled(signal);
-  const wire = link.end();
-  const visits = visitsBetween(before, after);
+  const { source, answer, open, records, visits, wire } = await observedRequest(context, {
+    from: CLIENT.name,
+    host: OUTSIDE.far,
+    port: OUTSIDE.port,
+    whileOpen: () => observer.connections('node-a', flow),
+    findRecords: (from) => decisions['node-a'].find((record) => record.source === from, signal),
+  });
   const { app, origin } = seenByApp(answer);
-  const isCaptured = ({ original }: { original: string }) => original.startsWith(`${CLIENT.ip}:${port} `);
-  const dialled = tracked.filter((entry) => !isCaptured(entry));
+  const dialled = open.filter(({ original }) => !original.startsWith(`${source} `));
 
   checkAnswer(checks, CLIENT.name, answer, source);
   checkVisited(checks, visits, { node: 'node-a' }, 'prerouting-15', 'first packet gets mark 0x100');
   checkVisited(checks, visits, { node: 'node-a', at: 'ztunnel-a' }, 'ztunnel-2', 'TPROXY to 15001');
-  checks.is('ztunnel-a', 'log', 'original destination', outbound?.originalDestination, target);
-  checkDecision(checks, 'ztunnel-a', outbound, 'tcp');
+  checks.is('ztunnel-a', 'log', 'original destination', records?.originalDestination, target);
+  checkDecision(checks, 'ztunnel-a', records, 'tcp');
   const passed = `${wire.tunnelSegments} segments of port 15008, ${wire.plaintextSegments} with plaintext`;
   // The same packet socket that sees no plaintext elsewhere does see it here.
   const isPlain = wire.tunnelSegments === 0 && wire.plaintextSegments > 0;
@@ -56,8 +43,8 @@ async function run({ lab, observer, link, decisions, signal }: ScenarioContext):
     request: { from: CLIENT.name, to: `http://${target}/get`, source },
     answer: { status: answer.status, elapsedMs: answer.elapsedMs, origin },
     counters: visits,
-    conntrack: tracked,
-    decisions: outbound === undefined ? [] : [outbound],
+    conntrack: open,
+    decisions: records === undefined ? [] : [records],
     wire,
   };
 }

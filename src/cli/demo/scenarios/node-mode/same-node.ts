@@ -1,9 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { checkAnswer, checkConntrack, checkDecision, checkRbac, checkVisited, seenByApp } from '../../common-checks.ts';
-import { HttpConnection } from '../../http-client.ts';
-import { visitsBetween } from '../../observer.ts';
+import { observedRequest } from '../../observed-request.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
-import { CLIENT, CLIENT2, MARKER_HEADER } from '../cast.ts';
+import { CLIENT, CLIENT2 } from '../cast.ts';
 
 export const sameNode: Scenario = {
   name: 'same-node',
@@ -11,34 +9,23 @@ export const sameNode: Scenario = {
   run,
 };
 
-async function run({ lab, observer, link, decisions, signal }: ScenarioContext): Promise<ScenarioEvidence> {
+async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
+  const { observer, decisions, signal } = context;
   const checks = new Checks();
-  const marker = `plaintext-${randomUUID()}`;
   const target = `${CLIENT2.ip}:${CLIENT2.port}`;
-  decisions['node-a'].skip();
-  link.begin(marker);
-  const before = observer.counters();
-
-  const connection = await HttpConnection.open(lab.namespace(CLIENT.name), CLIENT2.ip, CLIENT2.port, signal);
-  const source = `${connection.localIp}:${connection.localPort}`;
-  const answer = await connection.get(`/get?${marker}`, { [MARKER_HEADER]: marker }, signal).catch((error: unknown) => {
-    connection.close();
-    throw error;
+  const flow = { source: CLIENT.ip, destination: CLIENT2.ip, destinationPort: CLIENT2.port };
+  const { source, answer, open, records, visits, wire } = await observedRequest(context, {
+    from: CLIENT.name,
+    host: CLIENT2.ip,
+    port: CLIENT2.port,
+    whileOpen: ({ port }) => observer.connections('node-a', { ...flow, sourcePort: port }),
+    findRecords: async (from) => {
+      const find = (direction: string) =>
+        decisions['node-a'].find((record) => record.source === from && record.direction === direction, signal);
+      return { outbound: await find('outbound'), inbound: await find('inbound') };
+    },
   });
-  const flow = { source: connection.localIp, destination: CLIENT2.ip, destinationPort: CLIENT2.port };
-  const captured = observer.connections('node-a', { ...flow, sourcePort: connection.localPort });
-  connection.close();
-  const outbound = await decisions['node-a'].find(
-    (record) => record.source === source && record.direction === 'outbound',
-    signal,
-  );
-  const inbound = await decisions['node-a'].find(
-    (record) => record.source.startsWith(`${CLIENT.ip}:`) && record.direction === 'inbound',
-    signal,
-  );
-  const after = await observer.settled(signal);
-  const wire = link.end();
-  const visits = visitsBetween(before, after);
+  const { outbound, inbound } = records;
   const { app, origin } = seenByApp(answer);
 
   checkAnswer(checks, CLIENT.name, answer, source);
@@ -52,14 +39,14 @@ async function run({ lab, observer, link, decisions, signal }: ScenarioContext):
   const passed = `${wire.tunnelSegments} segments of port 15008, ${wire.plaintextSegments} with plaintext`;
   const isSilent = wire.tunnelSegments === 0 && wire.plaintextSegments === 0 && wire.lost === 0;
   checks.that('link', 'wire', 'between the nodes', passed, isSilent, 'nothing of it leaves the node');
-  checkConntrack(checks, 'node-a', captured, 'connection', () => true, `from ${source} to ${target}`);
+  checkConntrack(checks, 'node-a', open, 'connection', () => true, `from ${source} to ${target}`);
 
   return {
     checks: checks.list,
     request: { from: CLIENT.name, to: `http://${target}/get`, source },
     answer: { status: answer.status, elapsedMs: answer.elapsedMs, origin },
     counters: visits,
-    conntrack: captured,
+    conntrack: open,
     decisions: [outbound, inbound].filter((record) => record !== undefined),
     wire,
   };

@@ -16,8 +16,7 @@ import { NOTED_MARK } from './in-pod.ts';
 
 export const plaintextIn: Scenario = {
   name: 'plaintext-in',
-  title:
-    'a host outside and another node ask httpbin, not in the mesh: through 15006; its own node probes it: past the proxy',
+  title: 'a host outside and a node ask httpbin: through 15006; its own node probes it: past the proxy',
   run,
 };
 
