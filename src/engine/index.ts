@@ -32,7 +32,12 @@ export type { PeerVerifier } from './peer-verification.ts';
 export { PipePool } from './pipe-pool.ts';
 export { type Deferred, type Pollable, Reactor, type ReactorOptions } from './reactor.ts';
 export { ReactorPort } from './reactor-port.ts';
-export { ReactorThread, type ReactorThreadData, type ReactorThreadObserver } from './reactor-thread.ts';
+export {
+  ReactorThread,
+  type ReactorThreadData,
+  type ReactorThreadObserver,
+  type ReactorThreadOptions,
+} from './reactor-thread.ts';
 export { LEG_AGAIN, LEG_FAILED, type LegOwner, TcpLeg } from './tcp-leg.ts';
 export { type ConnectionAcceptor, TcpListener } from './tcp-listener.ts';
 export { type RelayObserver, TcpRelay, type TcpRelayInit } from './tcp-relay.ts';

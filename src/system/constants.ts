@@ -57,6 +57,9 @@ export const IPV6_FREEBIND = 78;
 export const IPV6_TRANSPARENT = 75;
 export const IP_LOCAL_PORT_RANGE = 51;
 
+// <sys/mman.h>
+export const MADV_DONTNEED = 4;
+
 // <netinet/tcp.h>
 export const SOL_TCP = 6;
 export const TCP_NODELAY = 1;

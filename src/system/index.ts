@@ -22,6 +22,7 @@ export { check, type Libc, libc } from './libc.ts';
 export { type Address, errno, type NativeCallback, native, nativeCallback } from './native.ts';
 export { addressOf, NativeMemory } from './native-memory.ts';
 export * from './openssl.ts';
+export { type ProgramMapping, programMappings, releaseProgramPages } from './program-pages.ts';
 export { resetOnClose } from './reset-on-close.ts';
 export { decodeSockaddr, encodeSockaddr, isV4Mapped, SOCKADDR_BYTES } from './sockaddr.ts';
 export { errnoName, SystemError, type SystemErrorInit, UnsupportedPlatformError } from './system-error.ts';

@@ -66,6 +66,9 @@ function bind() {
       'int epoll_wait(int, uintptr_t, int, int)',
     ),
 
+    madvise: native<(start: Address, length: number, advice: number) => number>(
+      'int madvise(uintptr_t, uint64_t, int)',
+    ),
     setns: native<(fd: number, type: number) => number>('int setns(int, int)'),
     unshare: native<(flags: number) => number>('int unshare(int)'),
     mount: native<(source: string, target: string, type: string | null, flags: number, data: string | null) => number>(

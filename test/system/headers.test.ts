@@ -20,6 +20,7 @@ const HEADERS = [
   'sys/socket.h',
   'sys/epoll.h',
   'sys/eventfd.h',
+  'sys/mman.h',
   'sys/mount.h',
   'netinet/in.h',
   'netinet/tcp.h',
