@@ -274,9 +274,11 @@ export class Tunnel implements Http2Sink<TunnelStream> {
     if (this.#closed || this.#waiters.length === 0) return;
     if (this.#output.pendingBytes > this.#options.sendBufferBytes / 2) return;
     const waiters = this.#waiters;
-    this.#waiters = [];
     this.#serving = true;
-    for (const stream of waiters) {
+    // One that has had its share waits anew, behind those who got nothing.
+    for (let left = waiters.length; left > 0 && this.#output.payloadRoom > 0; left--) {
+      const stream = waiters.shift();
+      if (stream === undefined) break;
       stream.waitsForRoom = false;
       this.#turnLeft = TURN_BYTES;
       stream.onWritable();

@@ -95,7 +95,7 @@ function oddClients({ startServer }: Proxies): void {
     ],
     [
       'HPACK bombs, one after the other',
-      repeat(600, (index) => headerFrames(2 * index + 1, index === 0 ? BOMB : BOMB.subarray(-15_000))),
+      repeat(150, (index) => headerFrames(2 * index + 1, index === 0 ? BOMB : BOMB.subarray(-15_000))),
       ENHANCE_YOUR_CALM,
     ],
   ])(
@@ -103,7 +103,7 @@ function oddClients({ startServer }: Proxies): void {
     SLOW,
     async (_what, bytes, goaway) => {
       await using echo = await Echo.start();
-      await using server = await startServer();
+      await using server = await startServer({ http2: { maxFailedStreamsPerSecond: 100 } });
       const honest = await honestStream(server, echo);
       const before = memoryNow();
       const hostile = await rawTls(server.port, tlsOptions(certificateOf('client')));
