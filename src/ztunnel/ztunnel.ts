@@ -51,7 +51,8 @@ export interface Ztunnel extends AsyncDisposable {
   addPod(pod: PodOptions, options?: { readonly signal?: AbortSignal | undefined }): Promise<void>;
   /**
    * Serves a pod no more: its listeners are closed at once, its open connections go on until they end or the deadline, then it resolves.
-   * The uid may be added again meanwhile.
+   * The uid may be added again meanwhile. What redirection still brings to the closed listeners is refused, so a pod that lives on is
+   * taken out of it first.
    *
    * @returns false if there was no such pod
    * @throws {InvalidInputError} `ERR_ZTUNNEL_POD_INVALID` with `field`; {@link ZtunnelError} `ERR_ZTUNNEL_MODE`, `ERR_ZTUNNEL_CLOSED`
@@ -72,9 +73,10 @@ type Thread = ReactorThread<ToDataPlane, FromDataPlane>;
 /**
  * Starts a node proxy and resolves when it serves: file read, certificates of this node's workloads issued, ports open.
  *
- * @throws {InvalidInputError} `ERR_ZTUNNEL_CONFIG`, naming the option; `MeshFileError` when the first content of the file is
- *   bad; {@link ZtunnelError} `ERR_ZTUNNEL_START` when a listener cannot be made or the time is over; what `CertificateAuthority.load`
- *   throws; `signal.reason`. Nothing is left behind.
+ * @throws {InvalidInputError} `ERR_ZTUNNEL_CONFIG`, naming the option; `MeshFileError` when the first content of the mesh file or
+ *   the pods file is bad; {@link ZtunnelError} `ERR_ZTUNNEL_START` when a listener cannot be made, a dedicated proxy has no workload or
+ *   the time is over, `ERR_ZTUNNEL_POD_UNKNOWN`, `ERR_ZTUNNEL_POD_FAILED` for the pod of a dedicated proxy; what
+ *   `CertificateAuthority.load` throws; `signal.reason`. Nothing is left behind.
  */
 export async function startZtunnel(options: ZtunnelOptions): Promise<Ztunnel> {
   checkZtunnelOptions(options);
@@ -236,7 +238,8 @@ class NodeProxy implements Ztunnel {
     const { mode, podsFile, nodeName } = this.#options;
     if (mode === 'dedicated') {
       const namespacePath = this.#namespacePath();
-      if (this.#own === undefined) throw startFailure(`no workload of ${nodeName} has an address of ${namespacePath}`);
+      if (this.#own === undefined)
+        throw startFailure(`no workload of ${nodeName} has an address of ${this.#namespaceName()}`);
       await this.#pods.addOwn({ uid: 'dedicated', netns: namespacePath, ...this.#own }, signal);
     }
     if (podsFile === undefined) return;
@@ -292,6 +295,11 @@ class NodeProxy implements Ztunnel {
       decisionLogFd: decisionLogPath === undefined ? -1 : this.#openAppend(decisionLogPath),
       responseBaggage: this.#options.responseBaggage ?? true,
     };
+  }
+
+  #namespaceName(): string {
+    const { namespace } = this.#options;
+    return typeof namespace === 'string' ? namespace : (namespace.name ?? 'its namespace');
   }
 
   #namespacePath(): string {

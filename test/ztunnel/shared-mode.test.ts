@@ -230,6 +230,48 @@ describeRequiring(
   },
 );
 
+describeRequiring('shared mode with other options', { root: true }, () => {
+  it('ipv6: false listens for IPv4 alone, and true for both by one socket', async () => {
+    for (const ipv6 of [false, true]) {
+      await using mesh = await Mesh.start({ prefix: prefix(`v${Number(ipv6)}`), mode: 'pod', ztunnel: { ipv6 } });
+      await mesh.serve('outside', 80, new EchoServer().handle);
+      const listening = (table: string) =>
+        mesh.namespace('sleep').run(() => readFileSync(`/proc/thread-self/net/${table}`, 'latin1'));
+      // State 0A listens; 15001 is 3A99.
+      expect(/:3A99 \S+ 0A /.test(listening('tcp'))).toBe(!ipv6);
+      expect(/:3A99 \S+ 0A /.test(listening('tcp6'))).toBe(ipv6);
+      expect((await mesh.ask('sleep', OUTSIDE, 80, 'four')).received.toString()).toBe('four');
+    }
+  });
+
+  it('originalSource: false lets the application see its own pod’s address', async () => {
+    await using mesh = await Mesh.start({ prefix: prefix('o'), mode: 'pod', ztunnel: { originalSource: false } });
+    const httpbin = new EchoServer();
+    await mesh.serve('httpbin', 80, httpbin.handle);
+    expect((await mesh.ask('sleep', VIP, 80, 'x')).received.toString()).toBe('x');
+    expect((await mesh.ask('outside', HTTPBIN, 80, 'y')).received.toString()).toBe('y');
+    expect(httpbin.peers.map(({ ip }) => ip)).toEqual([HTTPBIN, HTTPBIN]);
+  });
+
+  it('bad options are named, before anything is made', async () => {
+    await using mesh = await Mesh.start({ prefix: prefix('n'), mode: 'pod', proxies: [] });
+    const workloadOfSleep = { name: 'sleep', namespace: 'default', serviceAccount: 'sleep' };
+    const cases: [string, Parameters<Mesh['startProxy']>[1]][] = [
+      ['mode', { mode: 'sidecar' as 'node' }],
+      ['podsFile', { mode: 'node', podsFile: { path: 'x' } }],
+      ['workload', { workload: workloadOfSleep }],
+      ['maxPods', { maxPods: 0 }],
+      ['podDrainDeadlineMs', { podDrainDeadlineMs: -1 }],
+      ['podRegistryWaitMs', { podRegistryWaitMs: 2 ** 31 }],
+    ];
+    for (const [field, options] of cases) {
+      expect(await failureOf(mesh.startProxy('a', options))).toMatchObject({ code: 'ERR_ZTUNNEL_CONFIG', field });
+    }
+    const podsFile = { path: join(mesh.folder, 'not-there.yaml') };
+    expect(await failureOf(mesh.startProxy('a', { podsFile }))).toMatchObject({ code: 'ERR_DISCOVERY_FILE_MISSING' });
+  });
+});
+
 describeRequiring('two proxies on one node', { root: true }, () => {
   const decisionKinds = (mesh: Mesh) => mesh.decisions('a').map(({ decision }) => decision?.kind);
 
