@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { openNetlink } from '../../src/netlink/index.ts';
 import { listTables } from '../../src/netlink/nftables/index.ts';
-import type { NetworkNamespace } from '../../src/netns/index.ts';
+import { deleteNamespace, type NetworkNamespace } from '../../src/netns/index.ts';
 import { withNode } from '../redirection/node-fixture.ts';
 import { type PodWithProxy, WORLD, withPodProxy } from '../redirection/pod-proxy.ts';
 import { stuck, Talk } from '../redirection/talk.ts';
@@ -250,6 +250,24 @@ describeRequiring('ambient rules', { root: true, tools: ['ip', 'nft'] }, () => {
       expect(await ended).toBe(0);
       expect(lines.map(({ type }) => type)).toEqual(['repaired', 'ended']);
       expect((await ambient(['rules', 'verify', ...args])).code).toBe(0);
+    });
+  });
+
+  it('watches no longer where a namespace is gone: exit 1, and says which', async () => {
+    await withNode(async (node, ztunnel) => {
+      const child = spawn(process.execPath, [entry, 'rules', 'watch', ...at(node, ztunnel)], { timeout: 30_000 });
+      let stdout = '';
+      const watched = new Promise<void>((resolve) => {
+        child.stdout.setEncoding('utf8').on('data', (text: string) => {
+          stdout += text;
+          if (stdout.includes('and watched')) resolve();
+        });
+      });
+      const ended = once(child, 'close');
+      await Promise.race([watched, ended]);
+      deleteNamespace(ztunnel.name!);
+      expect((await ended)[0]).toBe(1);
+      expect(stdout).toMatch(/ztunnel is in force, and watched\n.* ended: namespace-gone \(ztunnel\)\n$/);
     });
   });
 });

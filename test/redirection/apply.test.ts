@@ -8,8 +8,10 @@ import { readSysctl, writeSysctl } from '../../src/netns/index.ts';
 import {
   apply,
   countsBetween,
+  hostProbes,
   nodeMode,
   PODS_SET,
+  podMode,
   type RedirectionError,
   type RedirectionPlan,
   readBack,
@@ -246,6 +248,20 @@ describeRequiring('apply', rootAndTools, () => {
     });
   });
 
+  it.each([
+    ['podMode()', podMode()],
+    ['podMode() by TPROXY', podMode({ inbound: 'tproxy' })],
+    ['hostProbes()', hostProbes({ pods: [{ ip: '10.0.0.1', comment: 'uid' }, { ip: 'fd00::1' }] })],
+  ])('is idempotent for %s too', async (_what, plan) => {
+    await withNamespaces(['pod', 'other'], (pod, other) => {
+      const namespaces = { pod: pod!, host: pod! };
+      apply(plan, namespaces).close();
+      const once = state(pod!, other!);
+      apply(plan, namespaces).close();
+      expect(state(pod!, other!)).toEqual(once);
+    });
+  });
+
   it('with another plan of the same name leaves what that one says: pods gone, their routes too', async () => {
     await withNode((node, ztunnel) => {
       apply(nodeMode({ ...options, pods, captureDns: true }), { node, ztunnel }).close();
@@ -258,9 +274,25 @@ describeRequiring('apply', rootAndTools, () => {
     });
   });
 
-  it('remove() of the redirection leaves everything as it was, kernel parameters included', async () => {
+  it('remove() of the redirection leaves everything as it was, kernel parameters and what is others’ included', async () => {
     await withNode((node, ztunnel) => {
       writeSysctl(node, 'net.ipv4.conf.all.rp_filter', 2);
+      for (const namespace of [node, ztunnel]) {
+        const nat = 'add chain ip nat PREROUTING { type nat hook prerouting priority -100; }';
+        const rule = 'add rule ip nat PREROUTING ip daddr 10.96.0.105 counter dnat to 10.244.2.10';
+        runIn(namespace, 'nft', `add table ip nat; ${nat}; ${rule}; add table ip ztunnel; add table inet ztunnel-nat`);
+        // Beside the plan's own, and with numbers that are its neighbours.
+        for (const [priority, table] of [
+          ['99', '200'],
+          ['102', '200'],
+          ['20001', '99'],
+        ] as const) {
+          runIn(namespace, 'ip', 'rule', 'add', 'pref', priority, 'fwmark', '0x4000/0x4000', 'lookup', table);
+        }
+        runIn(namespace, 'ip', 'route', 'add', 'blackhole', '10.9.0.0/16', 'table', '99');
+        runIn(namespace, 'ip', 'route', 'add', 'blackhole', '10.9.0.0/16');
+        runIn(namespace, 'ip', 'link', 'add', 'istioing', 'type', 'bridge');
+      }
       const before = state(node, ztunnel);
       apply(nodeMode({ ...options, pods }), { node, ztunnel }).remove();
       expect(state(node, ztunnel)).toEqual(before);
