@@ -19,7 +19,7 @@ const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environm
   PROXY_WORKLOAD_INFO      dedicated mode: its pod as namespace/name/service-account; by default
                            the workload of the node that has an address of the namespace
   PACKET_MARK              SO_MARK of every socket; 1337 by default in shared mode, else none
-  IPV6_ENABLED             shared mode: false listens for IPv4 alone; true by default
+  IPV6_ENABLED             false listens for IPv4 alone; true by default, and without effect in node mode
   ENABLE_ORIG_SRC          false: applications see the proxy's address, not the client's; true by default
   NODE_NAME                this node, as the workloads name it
   LOCAL_XDS_PATH           YAML of workloads, services and policies; followed while it runs
@@ -101,7 +101,7 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
     namespace: mode === 'shared' ? env.AMBIENT_NETNS || OWN_NAMESPACE : required(env, 'AMBIENT_NETNS'),
     podsFile: mode === 'shared' ? { path: required(env, 'AMBIENT_PODS_PATH') } : undefined,
     workload: mode === 'dedicated' ? readWorkload(env) : undefined,
-    ipv6: mode === 'shared' ? config.ipv6Enabled : undefined,
+    ipv6: mode === 'node' ? undefined : config.ipv6Enabled,
     nodeName: config.nodeName,
     trustDomain,
     discovery: { path: config.localXds.path },

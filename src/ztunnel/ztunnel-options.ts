@@ -35,7 +35,7 @@ export interface ZtunnelOptions {
   readonly packetMark?: number | undefined;
   /** Keep the client's address towards applications (IP_TRANSPARENT). Default true. */
   readonly originalSource?: boolean;
-  /** Listen for IPv6 too, where a namespace has it. Default true in `shared` mode, else false: node mode brings none. */
+  /** Listen for IPv6 too, where a namespace has it. Default true, but false in `node` mode, which brings none. */
   readonly ipv6?: boolean | undefined;
   /** Data-plane threads; several share each port. Default 1, at most 64. */
   readonly threads?: number;

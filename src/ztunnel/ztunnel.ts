@@ -279,7 +279,7 @@ class NodeProxy implements Ztunnel {
       reusePort,
       packetMark: this.#options.packetMark ?? (isShared ? INPOD_PACKET_MARK : undefined),
       originalSource: this.#options.originalSource ?? true,
-      ipv6: this.#options.ipv6 ?? isShared,
+      ipv6: this.#options.ipv6 ?? mode !== 'node',
       outboundPort: 15001,
       inboundPlaintextPort: 15006,
       inboundHbonePort: 15008,

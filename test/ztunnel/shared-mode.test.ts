@@ -304,6 +304,9 @@ describeRequiring('two proxies on one node', { root: true }, () => {
       workload: named,
       threads: 2,
     });
+    // Redirection in pods brings IPv6 too.
+    const listening = mesh.namespace('sleep').run(() => readFileSync('/proc/thread-self/net/tcp6', 'latin1'));
+    expect(listening).toMatch(/:3A99 \S+ 0A /);
     expect([...one.pods, ...two.pods].map(({ name }) => name)).toEqual(['sleep', 'client2']);
     expect((await mesh.ask('sleep', CLIENT2, 80, 'by tunnel')).received.toString()).toBe('by tunnel');
     expect(client2.peers.at(-1)?.ip).toBe(SLEEP);
