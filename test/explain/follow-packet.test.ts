@@ -8,7 +8,7 @@ import { connect, listen } from '../../src/socket/index.ts';
 import { runIn, vethPair, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring, run } from '../support/require.ts';
 import { NftTrace, TRACE_TABLE } from './nft-trace.ts';
-import { load, rulesCounted } from './rules-met.ts';
+import { load, rulesCounted, send } from './rules-met.ts';
 
 const needs = { root: true, tools: ['nft', 'ip', 'bash', 'stdbuf'] };
 
@@ -112,12 +112,8 @@ const COUNTING = `table ip t {
   chain passing { type filter hook forward priority 0; iifname "cni0" oifname "cni0" counter; counter; }
   chain in { type filter hook input priority 0; counter; }
   chain post { type filter hook postrouting priority 300; oifname "cni0" counter; counter; }
-  chain translating { type nat hook prerouting priority -100; udp dport 53 counter dnat to 10.5.0.3; }
+  chain translating { type nat hook prerouting priority -100; udp dport 53 counter dnat to 10.5.0.3; udp dport 54 counter dnat to 10.5.0.1; }
 }`;
-
-function send(from: NetworkNamespace, to: string, port: number): void {
-  runIn(from, 'sh', '-c', `timeout 0.3 bash -c 'echo x 2>/dev/null > /dev/udp/${to}/${port}'; true`);
-}
 
 describeRequiring('followPacket over a bridge', needs, () => {
   const between = { source: '10.5.0.2', destination: '10.5.0.3', destinationPort: 9, protocol: 'udp' } as const;
@@ -135,7 +131,7 @@ describeRequiring('followPacket over a bridge', needs, () => {
       });
       expect(journey.last).toMatchObject({ kind: 'delivered', ip: '10.5.0.3', port: 9 });
       runIn(a, 'ip', 'neighbour', 'flush', 'all');
-      expect(rulesCounted(node, () => send(a, '10.5.0.3', 9))).toEqual([]);
+      expect(rulesCounted(node, () => send(a, 'udp', '10.5.0.3', 9))).toEqual([]);
       const again = followPacket(a, between);
       expect(again.hops[0]!.passages).toContainEqual({
         kind: 'bridge',
@@ -143,7 +139,7 @@ describeRequiring('followPacket over a bridge', needs, () => {
         port: 'vb',
         because: 'forwarding table',
       });
-      const inB = rulesCounted(b, () => send(a, '10.5.0.3', 9));
+      const inB = rulesCounted(b, () => send(a, 'udp', '10.5.0.3', 9));
       // What b answers with (port unreachable) is counted where it leaves.
       expect(inB.filter((name) => !name.includes(' post '))).toEqual(countedBy(again, b.name!));
     });
@@ -158,9 +154,17 @@ describeRequiring('followPacket over a bridge', needs, () => {
         [node.name, 'bridged'],
         [b.name, 'delivered'],
       ]);
-      const counted = rulesCounted(node, () => send(a, '10.5.0.3', 9));
+      const counted = rulesCounted(node, () => send(a, 'udp', '10.5.0.3', 9));
       expect(counted).toEqual(countedBy(journey, node.name!));
       expect(counted).toHaveLength(5);
+
+      // Given the bridge's own address on the way, it is not passed on.
+      const taken = followPacket(a, { ...between, destinationPort: 54 });
+      expect(taken.hops.map(({ namespace }) => namespace)).toEqual([a.name, node.name]);
+      expect(taken.last).toMatchObject({ kind: 'delivered', ip: '10.5.0.1', port: 54 });
+      const delivered = rulesCounted(node, () => send(a, 'udp', '10.5.0.3', 54));
+      // What the node answers with (port unreachable) is counted where it leaves.
+      expect(delivered.filter((name) => !name.includes(' post '))).toEqual(countedBy(taken, node.name!));
     });
   });
 
@@ -170,7 +174,7 @@ describeRequiring('followPacket over a bridge', needs, () => {
       const journey = followPacket(a, toNode);
       expect(journey.hops.map(({ namespace }) => namespace)).toEqual([a.name, node.name, b.name]);
       expect(journey.hops[1]!.explanation.packet.device).toBe('cni0');
-      const counted = rulesCounted(node, () => send(a, '10.5.0.1', 53));
+      const counted = rulesCounted(node, () => send(a, 'udp', '10.5.0.1', 53));
       expect(counted).toEqual(countedBy(journey, node.name!));
       expect(journey.last).toMatchObject({ kind: 'delivered', ip: '10.5.0.3' });
       expect(followPacket(a, { ...between, destination: '10.5.0.1' }).hops.map(({ namespace }) => namespace)).toEqual([
@@ -283,7 +287,7 @@ describeRequiring('followPacket through a tunnel', needs, () => {
           );
         }
         // So that no ARP through the tunnel is counted.
-        send(left, '10.7.0.2', 10);
+        send(left, 'udp', '10.7.0.2', 10);
         const packet = { source: '10.7.0.1', destination: '10.7.0.2', destinationPort: 9, protocol: 'udp' } as const;
         const journey = followPacket(left, packet);
         expect(journey.hops.map(({ namespace, tunnels }) => [namespace, tunnels])).toEqual([
@@ -295,7 +299,7 @@ describeRequiring('followPacket through a tunnel', needs, () => {
         expect(journey.last).toMatchObject({ kind: 'delivered', ip: '10.7.0.2', port: 9 });
         let inRight: string[] = [];
         const inLeft = rulesCounted(left, () => {
-          inRight = rulesCounted(right, () => send(left, '10.7.0.2', 9)).filter((name) => name.includes(' in '));
+          inRight = rulesCounted(right, () => send(left, 'udp', '10.7.0.2', 9)).filter((name) => name.includes(' in '));
         });
         expect(inLeft.filter((name) => name.includes(' out '))).toEqual(
           countedBy(journey, left.name!).filter((name) => name.includes(' out ')),

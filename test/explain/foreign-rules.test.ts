@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { formatExplanation } from '../../src/explain/index.ts';
+import { formatExplanation, readKernelView } from '../../src/explain/index.ts';
 import { listen } from '../../src/socket/index.ts';
 import { runIn } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
@@ -99,6 +99,12 @@ COMMIT
 -A OUTPUT -p udp -m owner --uid-owner 1337 -j DROP
 -A OUTPUT -p udp -m owner ! --uid-owner 1337 --socket-exists -j MARK --set-xmark 0x10000/0x10000
 -A POSTROUTING -m mark --mark 0x1006/0xffff -j LOG --log-prefix "x"
+-A PREROUTING -p udp -m udp --dport 1016 -j CONNMARK --set-xmark 0xf3/0xffffffff
+-A PREROUTING -p udp -m udp --dport 1016 -j CONNMARK --restore-mark --nfmask 0xf --ctmask 0xf
+-A PREROUTING -p udp -m udp --dport 1016 -m mark --mark 0x3/0xff -j MARK --set-xmark 0x4000000/0x4000000
+-A POSTROUTING -m owner ! --uid-owner 1337 -j MARK --set-xmark 0x8000000/0x8000000
+-A POSTROUTING -m owner --uid-owner 0 -j MARK --set-xmark 0x10000000/0x10000000
+-A POSTROUTING -m owner ! --socket-exists -j MARK --set-xmark 0x20000000/0x20000000
 -A PREROUTING -m rpfilter -j MARK --set-xmark 0x100000/0x100000
 -A PREROUTING -m rpfilter --loose --validmark --invert -j DROP
 -A PREROUTING -m physdev ! --physdev-is-in -j MARK --set-xmark 0x200000/0x200000
@@ -142,7 +148,7 @@ const IPSETS = [
 ] as const;
 
 const moreFlows: readonly (readonly [string, Flow])[] = [
-  ...[1001, 1002, 1003, 1004, 1005, 1007, 1008, 1009, 1010, 1011, 1013].map(
+  ...[1001, 1002, 1003, 1004, 1005, 1007, 1008, 1009, 1010, 1011, 1013, 1016].map(
     (port) => [`to port ${port}`, { from: 'client', to: '10.2.0.2', port }] as const,
   ),
   ['to the node, port 1010', { from: 'client', to: '10.1.0.1', port: 1010 }],
@@ -196,6 +202,9 @@ table inet firewall {
   chain raw { type filter hook prerouting priority -300
     meta nfproto ipv4 fib saddr . mark . iif oif missing counter drop
     fib daddr . iif type local counter
+    udp dport 4900 meta mark set 0x77
+    fib saddr . mark oif "c0" counter
+    fib saddr . mark oif "s0" counter
     fib daddr type { multicast, broadcast } counter }
   chain pre { type filter hook prerouting priority -140
     udp dport 4000-4999 counter meta mark set 0x40
@@ -228,6 +237,7 @@ const nftFlows: readonly (readonly [string, Flow])[] = [
   ['outside of both', { from: 'client', to: '10.96.1.77', port: 2001 }],
   ['a marked range, accepted', { from: 'client', to: '10.2.0.3', port: 4000 }],
   ['a marked range, dropped', { from: 'client', to: '10.2.0.3', port: 4100 }],
+  ['with a mark that leads elsewhere', { from: 'client', to: '10.2.0.3', port: 4900 }],
   ['from the other side', { from: 'server', to: '10.1.0.2', port: 53 }],
   ['from the other side, too high a port', { from: 'server', to: '10.1.0.2', port: 4000 }],
 ];
@@ -251,6 +261,13 @@ describeRequiring(
         await withCrossing((crossing) => {
           load(crossing.node, KUBE_PROXY_IPTABLES, tool);
           for (const [, flow] of kubeFlows) agrees(crossing, flow);
+          if (tool === 'iptables-legacy-restore') {
+            const saved = runIn(crossing.node, 'iptables-legacy-save')
+              .split('\n')
+              .filter((line) => line.startsWith('-A'));
+            const read = readKernelView(crossing.node).rules.filter(({ table }) => table.name.endsWith(' (legacy)'));
+            expect(read.map(({ chain }) => chain).sort()).toEqual(saved.map((line) => line.split(' ')[1]).sort());
+          }
           const { explanation } = agrees(crossing, kubeFlows[0]![1]);
           const ways = [explanation, ...explanation.otherwise!];
           expect(
@@ -280,6 +297,16 @@ describeRequiring(
               for (const member of members) runIn(node, 'ipset', 'add', name, ...member.split(' '));
             }
             load(node, MORE_IPTABLES, tool);
+            if (tool === 'iptables-legacy-restore') {
+              const view = readKernelView(node);
+              for (const name of ['raw', 'mangle', 'nat', 'filter']) {
+                const saved = runIn(node, 'iptables-legacy-save', '-t', name)
+                  .split('\n')
+                  .filter((line) => line.startsWith('-A'));
+                const read = view.rules.filter((rule) => rule.table.name === `${name} (legacy)`);
+                expect(read.map(({ chain }) => chain)).toEqual(saved.map((line) => line.split(' ')[1]));
+              }
+            }
             for (const [, flow] of moreFlows) agrees(crossing, flow);
             const { explanation } = agrees(crossing, { from: 'client', to: '10.2.0.2', port: 1007 });
             expect(formatExplanation(explanation)).toContain(
@@ -306,6 +333,8 @@ describeRequiring(
   () => {
     it('the kernel counts the rules of one of the ways', { timeout: 60_000 }, async () => {
       await withCrossing((crossing) => {
+        runIn(crossing.node, 'ip', 'rule', 'add', 'fwmark', '0x77', 'lookup', '77');
+        runIn(crossing.node, 'ip', 'route', 'add', '10.1.0.0/24', 'dev', 's0', 'table', '77');
         load(crossing.node, NFT);
         for (const [, flow] of nftFlows) agrees(crossing, flow);
       });

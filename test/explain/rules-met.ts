@@ -97,6 +97,12 @@ function withStatementEnd(line: string): string {
   return endsChain ? line.replace(/(?<=[^\s;]) }$/, '; }') : line;
 }
 
+/** Sends a first packet. A SYN that nobody answers is given up before it is sent again, after a second. */
+export function send(from: NetworkNamespace, protocol: 'tcp' | 'udp', to: string, port: number): void {
+  const patience = protocol === 'tcp' ? 0.9 : 5;
+  runIn(from, 'sh', '-c', `timeout ${patience} bash -c 'echo x 2>/dev/null > /dev/${protocol}/${to}/${port}'; true`);
+}
+
 /** A packet and who sends it; made in the node where `from` is not given. */
 export interface Flow {
   readonly from?: 'client' | 'server';
@@ -124,8 +130,7 @@ export function judged(
   const explanation = explainPacket(readKernelView(crossing.node, { packet }), packet);
   const counted = rulesCounted(crossing.node, () => {
     const sender = from === undefined ? crossing.node : crossing[from];
-    // One SYN, and none again: it is retransmitted after a second.
-    runIn(sender, 'sh', '-c', `timeout 0.3 bash -c 'echo x 2>/dev/null > /dev/${protocol}/${to}/${port}'; true`);
+    send(sender, protocol, to, port);
   });
   return { counted, explained: rulesExplained(explanation), explanation };
 }
