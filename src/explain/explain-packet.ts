@@ -1,10 +1,10 @@
 import { canonicalIp } from '../ip/index.ts';
+import { isLegacy } from '../netlink/nftables/legacy-table.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../system/index.ts';
 import { Chances, everyWay } from './chances.ts';
 import { invalid } from './errors.ts';
 import type { Ending, Explanation, FastPath, Step } from './explanation.ts';
 import type { KernelView } from './kernel-view.ts';
-import { isLegacy } from './legacy-table.ts';
 import { checkPacket, type Packet } from './packet.ts';
 import { PacketState } from './packet-state.ts';
 import { lookUpRoute, type RouteAnswer } from './route-lookup.ts';

@@ -1,10 +1,10 @@
 import { formatSocketAddress } from '../ip/index.ts';
 import { conntrackStatusNames } from '../netlink/conntrack/index.ts';
+import { isLegacy } from '../netlink/nftables/legacy-table.ts';
 import type { ListedRoute, ListedRule } from '../netlink/route/index.ts';
 import type { Effect } from './evaluate-rule.ts';
 import type { Ending, Explanation, RuleStep, Step } from './explanation.ts';
 import { NF_IP_PRI_CONNTRACK } from './kernel-numbers.ts';
-import { isLegacy } from './legacy-table.ts';
 
 /** Tables of `<linux/rtnetlink.h>` that have names everywhere. */
 const TABLES: Readonly<Record<number, string>> = { 253: 'default', 254: 'main', 255: 'local' };

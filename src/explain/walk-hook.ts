@@ -1,11 +1,11 @@
 import { type Hook, type InstalledRule, ruleCounter } from '../netlink/nftables/index.ts';
+import { isLegacy } from '../netlink/nftables/legacy-table.ts';
 import type { Chances } from './chances.ts';
 import { trackConnection, translateByConnection } from './connection.ts';
 import { evaluateRule, type Outcome } from './evaluate-rule.ts';
 import type { RuleStep, Step } from './explanation.ts';
 import { type CalledChain, hookOrder } from './hook-order.ts';
 import type { KernelView } from './kernel-view.ts';
-import { isLegacy } from './legacy-table.ts';
 import type { Packet } from './packet.ts';
 import type { PacketState } from './packet-state.ts';
 import { ruleText } from './rule-text.ts';

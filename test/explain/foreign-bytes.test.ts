@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readForeign } from '../../src/explain/foreign-expression.ts';
 import type { KernelView } from '../../src/explain/index.ts';
-import { decodeLegacyTable } from '../../src/explain/legacy-table.ts';
 import { PacketState } from '../../src/explain/packet-state.ts';
 import { decodeMatch } from '../../src/explain/xtables/match.ts';
 import { decodeTarget } from '../../src/explain/xtables/target.ts';
+import { decodeLegacyTable } from '../../src/netlink/nftables/legacy-table.ts';
 
 const view: KernelView = {
   chains: [],

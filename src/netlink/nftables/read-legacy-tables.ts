@@ -8,7 +8,7 @@ import {
   libc,
   SOCK_CLOEXEC,
   SOCK_RAW,
-} from '../system/index.ts';
+} from '../../system/index.ts';
 import type { LegacyTable } from './legacy-table.ts';
 
 // <linux/netfilter_ipv4/ip_tables.h>, and the same numbers in <linux/netfilter_ipv6/ip6_tables.h>

@@ -1,6 +1,10 @@
-import type { BaseChain, Chain, Expression, Hook, InstalledRule, Table } from '../netlink/nftables/index.ts';
-import * as n from './kernel-numbers.ts';
-import { NFT_CMP_EQ, NFT_CMP_NEQ } from './kernel-numbers.ts';
+import { type BaseChain, type Chain, type Hook, NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC } from './chain.ts';
+import { NFT_CMP_EQ, NFT_CMP_NEQ } from './expressions/cmp.ts';
+import type { Expression } from './expressions/index.ts';
+import { NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_META_OIFNAME } from './expressions/meta.ts';
+import { NFT_PAYLOAD_NETWORK_HEADER } from './expressions/payload.ts';
+import type { InstalledRule } from './rule.ts';
+import type { Table } from './table.ts';
 
 /** One table of iptables-legacy as `IPT_SO_GET_ENTRIES` gives it. */
 export interface LegacyTable {
@@ -146,7 +150,7 @@ function baseOf(table: string, hook: Hook, isDrop: boolean): BaseChain {
   const policy = isDrop ? 'drop' : 'accept';
   if (table === 'nat') {
     const isDestination = hook === 'prerouting' || hook === 'output';
-    return { type: 'nat', hook, priority: isDestination ? n.NF_IP_PRI_NAT_DST : n.NF_IP_PRI_NAT_SRC, policy };
+    return { type: 'nat', hook, priority: isDestination ? NF_IP_PRI_NAT_DST : NF_IP_PRI_NAT_SRC, policy };
   }
   const type = table === 'mangle' && hook === 'output' ? 'route' : 'filter';
   return { type, hook, priority: PRIORITIES[table] ?? 0, policy };
@@ -166,7 +170,7 @@ function expressionsOf(entry: Entry, layout: Layout, names: Map<number, string>)
     const value = bytes.subarray(offset, offset + width);
     const mask = bytes.subarray(offset + width * 2, offset + width * 3);
     if (mask.every((byte) => byte === 0) && !isNot(flag)) continue;
-    const from = { type: 'payload', dreg: REGISTER, base: n.NFT_PAYLOAD_NETWORK_HEADER } as const;
+    const from = { type: 'payload', dreg: REGISTER, base: NFT_PAYLOAD_NETWORK_HEADER } as const;
     expressions.push({ ...from, offset: base + which * width, length: width });
     if (mask.some((byte) => byte !== 0xff)) {
       expressions.push({ type: 'bitwise', sreg: REGISTER, dreg: REGISTER, mask, xor: Buffer.alloc(width) });
@@ -175,8 +179,8 @@ function expressionsOf(entry: Entry, layout: Layout, names: Map<number, string>)
   }
   const devices = width * 4;
   for (const [offset, flag, key] of [
-    [devices, IPT_INV_VIA_IN, n.NFT_META_IIFNAME],
-    [devices + 16, IPT_INV_VIA_OUT, n.NFT_META_OIFNAME],
+    [devices, IPT_INV_VIA_IN, NFT_META_IIFNAME],
+    [devices + 16, IPT_INV_VIA_OUT, NFT_META_OIFNAME],
   ] as const) {
     // `eth+` has a mask without the end of the name.
     const mask = bytes.subarray(offset + 32, offset + 48);
@@ -187,7 +191,7 @@ function expressionsOf(entry: Entry, layout: Layout, names: Map<number, string>)
   }
   const protocol = bytes.readUInt16LE(layout.protocol);
   if (protocol !== 0) {
-    expressions.push({ type: 'meta', key: n.NFT_META_L4PROTO, dreg: REGISTER });
+    expressions.push({ type: 'meta', key: NFT_META_L4PROTO, dreg: REGISTER });
     expressions.push(comparison(Uint8Array.of(protocol), isNot(IPT_INV_PROTO)));
   }
   for (let element = layout.elements; element + XT_HEADER_BYTES <= targetAt; ) {
