@@ -96,7 +96,7 @@ export class OutboundListener implements ConnectionAcceptor {
       each.decision = { kind: 'local', via: decision.via };
       each.destination = target;
       each.destinationIdentity = workloadIdentity(decision.destinationWorkload);
-      // No TLS between a proxy and itself; the identities are as certain: each pod's traffic comes from that pod's own device.
+      // No TLS between a proxy and itself; the identities are as certain: each pod's traffic comes by that pod's own device or listener.
       each.mutualTls = true;
     }
     inbound.sourceWorkload = record.sourceWorkload;

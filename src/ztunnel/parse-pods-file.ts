@@ -18,7 +18,8 @@ const VALUES_PER_POD = 8;
  * - {name: httpbin, namespace: default, serviceAccount: httpbin, netns: /proc/4711/ns/net}
  * ```
  *
- * `netns` is a name under /run/netns or an absolute path; a `uid` that is left out is made of namespace and name.
+ * `netns` is a name under /run/netns or an absolute path; a `uid` that is left out is made of namespace and name. A pod whose namespace was
+ * made anew under an old name needs a new `uid`, since nothing else in the file says so.
  *
  * @param path - for error messages only
  * @param maxPods - more are refused
