@@ -154,6 +154,43 @@ describe('HboneTunnel: every wait has an end', () => {
   });
 });
 
+describe('TunnelStream: every wait has an end', () => {
+  it('TCP connect to the target: 503 (facts section 1.3)', () => {
+    makeMesh();
+    const { fd, release } = stuckConnect();
+    mesh.streamLimits = { connectMs: 60, answerMs: 10_000 };
+    mesh.onRequest = (far) => far.stream.attach(fd, true);
+    const { tunnel } = mesh.client();
+    mesh.until(() => tunnel.state === 'open');
+    const joined = new Joined(mesh);
+    joined.attach(false);
+    tunnel.open(joined.stream, '127.0.0.1:80', []);
+    mesh.until(() => joined.closed !== false);
+    expect(joined.events).toEqual(['answer 503', 'closed']);
+    expect(mesh.inbound[0]!.closed).toBe('connect: connection timed out');
+    mesh.inbound[0]!.attach(false);
+    release();
+    tunnel.close();
+  });
+
+  it('the answer to CONNECT', () => {
+    makeMesh();
+    mesh.onRequest = (far) => far.attach(false);
+    const { tunnel } = mesh.client();
+    mesh.until(() => tunnel.state === 'open');
+    mesh.streamLimits = { connectMs: 10_000, answerMs: 60 };
+    const joined = new Joined(mesh);
+    mesh.streamLimits = undefined;
+    joined.attach(false);
+    tunnel.open(joined.stream, '127.0.0.1:80', []);
+    mesh.until(() => joined.closed !== false);
+    expect(joined.closed).toBe('no answer to CONNECT in time');
+    mesh.until(() => mesh.inbound[0]!.closed !== false);
+    expect(mesh.inbound[0]!.closed).toBe(`stream reset by peer: ${ErrorCode.CANCEL}`);
+    tunnel.close();
+  });
+});
+
 describe('HboneTunnel: garbage', () => {
   it.each<[string, Buffer]>([
     ['HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
