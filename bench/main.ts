@@ -3,6 +3,7 @@ import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } 
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { UsageError } from '../src/cli/usage-error.ts';
+import { currentNamespace, readSysctl } from '../src/netns/index.ts';
 import { BenchError } from './bench-error.ts';
 import { buildFolder, buildOurs } from './build-ours.ts';
 import { drawChart } from './chart.ts';
@@ -14,6 +15,7 @@ import { formatReport, type Machine, makeReport, type Report } from './report.ts
 import { MEMORY_ROW, ROWS } from './rows.ts';
 import { measureRules, RULES_ROW } from './rules.ts';
 import { Site } from './site.ts';
+import { CONGESTION_CONTROL } from './topology.ts';
 
 /** Debian's packages have the same names. */
 const TOOLS = ['iperf3', 'wrk', 'nginx'];
@@ -130,7 +132,8 @@ function isOnPath(tool: string): boolean {
   });
 }
 
-function describeMachine({ ztunnelBin, peers }: BenchOptions): Machine {
+function describeMachine({ ztunnelBin, peers, congestionControl }: BenchOptions): Machine {
+  using own = currentNamespace();
   const processors = cpus();
   return {
     date: new Date().toISOString(),
@@ -138,6 +141,7 @@ function describeMachine({ ztunnelBin, peers }: BenchOptions): Machine {
     processors: processors.length,
     memoryBytes: totalmem(),
     kernel: release(),
+    congestionControl: congestionControl ?? readSysctl(own, CONGESTION_CONTROL),
     node: process.versions.node,
     ztunnel: ztunnelBin === undefined || !peers.includes('ztunnel') ? undefined : ztunnelVersion(ztunnelBin),
   };

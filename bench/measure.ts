@@ -8,8 +8,9 @@ import { MEMORY_FIGURES, MEMORY_ROW, type Row } from './rows.ts';
 import type { Site } from './site.ts';
 import { podIp } from './topology.ts';
 
-/** How long a proxy is left alone before its memory is called idle, or settled. */
-const SETTLE_MS = 1_500;
+/** How long a proxy is left alone before its memory is called idle, or settled; and where only the bench itself is tried. */
+const SETTLE_MS = 4_000;
+const SHORT_SETTLE_MS = 300;
 const WARM_UP_SECONDS = 1;
 
 /** Every value that was measured: by row, figure and peer, one a round. */
@@ -55,7 +56,7 @@ export async function measure(sites: readonly Site[], options: MeasureOptions): 
     for (const row of others) await takeTurns(sites, row, round, samples, options);
   }
   if (options.withMemory && others.length > 0) {
-    await sleep(SETTLE_MS, undefined, { signal: sites[0]!.context(0).signal });
+    await sleep(settleMs(options), undefined, { signal: sites[0]!.context(0).signal });
     for (const site of sites) noteMemory(site, samples, MEMORY_FIGURES.after);
   }
   if (lasting.length > 0) {
@@ -80,7 +81,7 @@ async function begin(site: Site, samples: Samples, options: MeasureOptions): Pro
   options.onProgress(`starting ${site.peer}`);
   await site.startProxies(options.meshPath);
   if (options.withMemory) {
-    await sleep(SETTLE_MS, undefined, { signal: site.context(0).signal });
+    await sleep(settleMs(options), undefined, { signal: site.context(0).signal });
     noteMemory(site, samples, MEMORY_FIGURES.idle);
   }
   await site.prove();
@@ -111,26 +112,32 @@ async function takeTurns(
   }
 }
 
+function settleMs({ isWarmedUp }: MeasureOptions): number {
+  return isWarmedUp ? SETTLE_MS : SHORT_SETTLE_MS;
+}
+
 function noteMemory(site: Site, samples: Samples, figure: string): void {
   if (!site.hasProxies) return;
   const { source, destination } = site.residentBytes();
   samples.add(MEMORY_ROW, figure, site.peer, Math.max(source, destination) / 1e6);
 }
 
-async function weighConnections(
-  site: Site,
-  samples: Samples,
-  { openConnections: count, meshPath }: MeasureOptions,
-): Promise<void> {
+async function weighConnections(site: Site, samples: Samples, options: MeasureOptions): Promise<void> {
+  const { openConnections: count, meshPath } = options;
   const { signal } = site.context(0);
+  const settle = () => sleep(settleMs(options), undefined, { signal });
   await site.startProxies(meshPath);
-  await sleep(SETTLE_MS, undefined, { signal });
-  const before = site.residentBytes();
   await site.prove();
-  const options = { count, ip: podIp('p3'), logPath: join(site.directory, 'open-connections.log') };
-  const holder = await holdConnections(site.context(0), options);
+  const held = (name: string) => ({ ip: podIp('p3'), logPath: join(site.directory, `${name}-connections.log`) });
+  // What the first of them bring with them once, compiled code most of all, is not what a connection weighs.
+  const first = await holdConnections(site.context(0), { ...held('first'), count: Math.ceil(count / 10) });
+  await settle();
+  await first.stop();
+  await settle();
+  const before = site.residentBytes();
+  const holder = await holdConnections(site.context(0), { ...held('open'), count });
   try {
-    await sleep(SETTLE_MS, undefined, { signal });
+    await settle();
     const after = site.residentBytes();
     const grown = Math.max(after.source - before.source, after.destination - before.destination);
     samples.add(MEMORY_ROW, MEMORY_FIGURES.perConnection, site.peer, grown / 1000 / count);

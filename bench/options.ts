@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../src/cli/usage-error.ts';
@@ -19,6 +20,7 @@ does; in namespaces of its own, as root. Needs iperf3, wrk and nginx.
   --json          the result as one JSON document on standard output
   --svg FILE      the result as a chart
   --threads N     data-plane threads of ours; default: what ambient ztunnel has
+  --congestion C  TCP congestion control of every host, cubic or bbr; default: what this machine has
   --cpu-prof DIR  V8 profiles of ours, one file a thread
   --help
 `;
@@ -36,6 +38,7 @@ export interface BenchOptions {
   readonly json: boolean;
   readonly svgPath: string | undefined;
   readonly threads: number | undefined;
+  readonly congestionControl: string | undefined;
   readonly cpuProfDirectory: string | undefined;
   readonly ztunnelBin: string | undefined;
   readonly envoyBin: string | undefined;
@@ -57,6 +60,7 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Ben
       json: { type: 'boolean', default: false },
       svg: { type: 'string' },
       threads: { type: 'string' },
+      congestion: { type: 'string' },
       'cpu-prof': { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -84,10 +88,18 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Ben
     json: values.json,
     svgPath: values.svg === undefined ? undefined : resolve(values.svg),
     threads: number('--threads', values.threads, 64),
+    congestionControl: congestionControl(values.congestion),
     cpuProfDirectory: profiles === undefined ? undefined : resolve(profiles),
     ztunnelBin: binaries.ztunnel && resolve(binaries.ztunnel),
     envoyBin: binaries.envoy && resolve(binaries.envoy),
   };
+}
+
+function congestionControl(name: string | undefined): string | undefined {
+  if (name === undefined) return undefined;
+  const available = readFileSync('/proc/sys/net/ipv4/tcp_available_congestion_control', 'latin1').trim().split(' ');
+  if (available.includes(name)) return name;
+  throw new UsageError(`--congestion: this kernel has no ${JSON.stringify(name)}, only ${available.join(', ')}`);
 }
 
 /** In the order of `known`. */

@@ -12,6 +12,8 @@ export interface Machine {
   readonly processors: number;
   readonly memoryBytes: number;
   readonly kernel: string;
+  /** `cubic`, `bbr`: what TCP goes by on every host. */
+  readonly congestionControl: string;
   readonly node: string;
   /** What `ztunnel version` says of itself. */
   readonly ztunnel: string | undefined;
@@ -99,7 +101,7 @@ export function formatReport({ machine, rounds, seconds, lines, rules, errors }:
   );
   const gigabytes = (machine.memoryBytes / 2 ** 30).toFixed(0);
   const notes = [
-    `${machine.date}, ${machine.processors} × ${machine.processor}, ${gigabytes} GiB, Linux ${machine.kernel}, Node ${machine.node}`,
+    `${machine.date}, ${machine.processors} × ${machine.processor}, ${gigabytes} GiB, Linux ${machine.kernel} with ${machine.congestionControl}, Node ${machine.node}`,
     ...(machine.ztunnel === undefined ? [] : [`ztunnel: ${machine.ztunnel}`]),
     `median (minimum–maximum) of ${rounds} round${rounds === 1 ? '' : 's'}${lines.length === 0 ? '' : ` of ${seconds} s, peers taking turns`}`,
     ...errors.map(({ row, peer, count }) => `${row}, ${peer}: ${count} requests or connections failed`),

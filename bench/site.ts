@@ -19,6 +19,8 @@ export interface SiteOptions extends PeerOptions {
   readonly processes: Processes;
   /** A folder of the run; the site makes its own in it. */
   readonly directory: string;
+  /** Of every host's TCP; undefined: what this machine's has. */
+  readonly congestionControl: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -46,7 +48,12 @@ export class Site {
     const { processes, signal } = options;
     const directory = join(options.directory, peer);
     mkdirSync(directory, { mode: 0o755 });
-    const lab = await createTopology(`akb-${process.pid}-${peer}-`, peer !== 'direct', signal);
+    const lab = await createTopology(
+      `akb-${process.pid}-${peer}-`,
+      peer !== 'direct',
+      options.congestionControl,
+      signal,
+    );
     try {
       const place: PeerSite = { lab, directory };
       const site = new Site(peer, place, await preparePeer(peer, place, options, signal), options);

@@ -12,6 +12,9 @@ export const PODS = [
 ] as const;
 export type PodName = (typeof PODS)[number]['name'];
 
+/** The kernel parameter that new sockets of a namespace go by. */
+export const CONGESTION_CONTROL = 'net.ipv4.tcp_congestion_control';
+
 /** What every pod's address is in. */
 export const POD_ADDRESSES = '10.244.0.0/16';
 
@@ -42,17 +45,23 @@ export function podIp(name: PodName): string {
  * Two nodes with their pods and a host outside, made anew for each peer, so that peers can take turns without being restarted.
  *
  * @param redirected - whether what pods open goes to port 15001, as with istio-cni inside the pod
+ * @param congestionControl - of every host's TCP; undefined: what this machine's has
  * @returns owned by the caller, who closes it
  */
-export async function createTopology(prefix: string, redirected: boolean, signal: AbortSignal): Promise<Lab> {
+export async function createTopology(
+  prefix: string,
+  redirected: boolean,
+  congestionControl: string | undefined,
+  signal: AbortSignal,
+): Promise<Lab> {
   const lab = await createLab(describe(prefix), { redirect: false, signal });
   try {
     for (const { name } of PODS) {
       const namespace = lab.namespace(name);
-      tune(namespace);
+      tune(namespace, congestionControl);
       if (redirected) redirectOutbound(namespace);
     }
-    tune(lab.namespace('outside'));
+    tune(lab.namespace('outside'), congestionControl);
     routeManyAddresses(lab);
     return lab;
   } catch (error) {
@@ -81,7 +90,8 @@ function describe(prefix: string): LabDescription {
 }
 
 /** Ports enough for a new connection per request, and nothing remembered of old ones that a round could run into. */
-function tune(namespace: NetworkNamespace): void {
+function tune(namespace: NetworkNamespace, congestionControl: string | undefined): void {
+  if (congestionControl !== undefined) writeSysctl(namespace, CONGESTION_CONTROL, congestionControl);
   writeSysctl(namespace, 'net.ipv4.ip_local_port_range', '16384 65535');
   writeSysctl(namespace, 'net.ipv4.tcp_tw_reuse', 1);
 }

@@ -9,6 +9,7 @@ const machine = {
   processors: 2,
   memoryBytes: 24 * 2 ** 30,
   kernel: '6.18',
+  congestionControl: 'cubic',
   node: '24.0.0',
   ztunnel: undefined,
 };
