@@ -9,6 +9,8 @@ import {
   type Rule,
   type Table,
 } from '../netlink/nftables/index.ts';
+import { decodeLegacyTable, isLegacy } from '../netlink/nftables/legacy-table.ts';
+import { readLegacyTable } from '../netlink/nftables/read-legacy-tables.ts';
 import { listRules as listPolicyRules, type Rule as PolicyRule } from '../netlink/route/index.ts';
 import { samePolicyRule } from './apply-routes.ts';
 import type { Place } from './kernel.ts';
@@ -24,7 +26,15 @@ const NFT_REG_VERDICT = 0;
 const NFTA_TARGET_NAME = 1;
 const NFTA_TARGET_INFO = 3;
 const ALL_BITS = 0xffffffff;
+// <linux/netfilter/xt_connmark.h>
+const XT_CONNMARK_SET = 0;
+const XT_CONNMARK_RESTORE = 2;
 const XT_NAT_TARGETS = new Set(['DNAT', 'SNAT', 'MASQUERADE', 'REDIRECT', 'NETMAP']);
+/** Which tables of iptables-legacy there are is in these files of /proc/net. */
+const LEGACY_TABLES = [
+  [4, 'iptables', 'ip_tables_names'],
+  [6, 'ip6tables', 'ip6_tables_names'],
+] as const;
 /** How iptables-nft names its tables. */
 const IPTABLES_TABLES = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
 
@@ -67,10 +77,18 @@ function marksOf(expression: Expression, changed: (register: number) => number, 
   const target = xtTarget(expression);
   if (target === undefined) return undefined;
   if (target.name === 'TPROXY') return 'TPROXY takes packets before the plan does';
+  const hit = (xtMarkBits(target) & ourBits) >>> 0;
+  return hit === 0 ? undefined : `${target.name} writes bits 0x${hit.toString(16)}, which are the plan’s`;
+}
+
+/** Which bits of a mark, the packet's or the connection's, a target changes. */
+function xtMarkBits({ name, info }: { readonly name: string; readonly info: Buffer }): number {
   // struct xt_mark_tginfo2: value, then the bits that are changed.
-  if (target.name !== 'MARK' || target.info.length < 8) return undefined;
-  const hit = ((target.info.readUInt32LE(0) | target.info.readUInt32LE(4)) & ourBits) >>> 0;
-  return hit === 0 ? undefined : `MARK writes bits 0x${hit.toString(16)}, which are the plan’s`;
+  if (name === 'MARK' && info.length >= 8) return info.readUInt32LE(0) | info.readUInt32LE(4);
+  // struct xt_connmark_tginfo1: ctmark, ctmask, nfmask, mode; to restore is to write the packet's mark.
+  if (name !== 'CONNMARK' || info.length < 13) return 0;
+  if (info[12] === XT_CONNMARK_RESTORE) return info.readUInt32LE(8);
+  return info[12] === XT_CONNMARK_SET ? info.readUInt32LE(0) | info.readUInt32LE(4) : info.readUInt32LE(4);
 }
 
 /** The xtables target that iptables-nft has wrapped in an expression. */
@@ -104,24 +122,25 @@ function markBits(side: SidePlan | undefined): number {
 }
 
 /**
- * Chains of other programs that meet a packet before the plan's, and hold a rule that settles what the plan is to settle (trap 9).
- * At the same priority the kernel calls the chain first that was registered last, which nobody can read back: such a chain counts
- * as in front, since it may be.
+ * Chains of other programs that meet a packet before the plan's, and hold a rule that settles what the plan is to settle (trap 9):
+ * those of nftables, of iptables-nft and of iptables-legacy. At the same priority the kernel calls the chain first that was
+ * registered last, which nobody can read back: such a chain counts as in front, since it may be.
+ *
+ * @returns what is in front; and in words what cannot be judged, or not be helped
  */
-export function foreignChains(plan: RedirectionPlan, { role, netfilter }: Place): Difference[] {
+export function foreignChains(plan: RedirectionPlan, place: Place): { differences: Difference[]; notes: string[] } {
+  const { role } = place;
   const { chains: ours } = nftablesRuleset(plan, role);
-  const owned = new Set(ownedTables(plan).map(keyOf));
   const ourBits = markBits(sideOf(plan, role));
   const differences: Difference[] = [];
-  for (const table of listTables(netfilter)) {
-    if (owned.has(keyOf(table))) continue;
-    const chains = listChains(netfilter, table);
+  const { tables, unread } = foreignTables(plan, place);
+  for (const { table, chains, rules } of tables) {
     const ahead = chains.flatMap((chain) => {
       const behind = ours.find((our) => isAhead(chain, our));
       return behind === undefined ? [] : [{ chain, behind }];
     });
     if (ahead.length === 0) continue;
-    const rulesOf = Map.groupBy(listRules(netfilter, table), ({ chain }) => chain);
+    const rulesOf = Map.groupBy(rules(), ({ chain }) => chain);
     const called = chains.flatMap(({ name, base }) => (base === undefined ? [name] : []));
     for (const { chain, behind } of ahead) {
       const kind = behind.base?.type === 'nat' ? 'nat' : 'marks';
@@ -130,11 +149,55 @@ export function foreignChains(plan: RedirectionPlan, { role, netfilter }: Place)
       differences.push(inFront(role, table, chain, behind, found));
     }
   }
-  return differences;
+  const notes = unread.map(
+    (table) => `${role}: ${table} could not be read: whether one of its rules stands in front is not known`,
+  );
+  if (ours.some(({ table }) => table.name.endsWith('-filter'))) notes.push(...droppingPolicies(role, tables));
+  return { differences, notes };
+}
+
+/** An accept of the plan does not overrule them. */
+function droppingPolicies(role: Role, tables: readonly ForeignTable[]): string[] {
+  return tables.flatMap(({ table, chains }) =>
+    chains
+      .filter(({ base }) => base?.hook === 'forward' && base.policy === 'drop')
+      .map(
+        ({ name }) =>
+          `${role}: ${keyOf(table)} ${name} drops what it does not accept itself: traffic of pods needs a rule there, both ways`,
+      ),
+  );
+}
+
+interface ForeignTable {
+  readonly table: Table;
+  readonly chains: readonly Chain[];
+  /** Read where they are needed only: kube-proxy has thousands. */
+  readonly rules: () => readonly Rule[];
+}
+
+function foreignTables(plan: RedirectionPlan, { namespace, netfilter }: Place) {
+  const owned = new Set(ownedTables(plan).map(keyOf));
+  const tables: ForeignTable[] = listTables(netfilter)
+    .filter((table) => !table.dormant && !owned.has(keyOf(table)))
+    .map((table) => ({ table, chains: listChains(netfilter, table), rules: () => listRules(netfilter, table) }));
+  const unread: string[] = [];
+  namespace.run(() => {
+    for (const [family, tool, file] of LEGACY_TABLES) {
+      for (const name of readNames(`/proc/thread-self/net/${file}`)) {
+        const read = readLegacyTable(family, name);
+        if (read === undefined) unread.push(`${tool}-legacy -t ${name}`);
+        else {
+          const { chains, rules } = decodeLegacyTable(read);
+          if (chains[0] !== undefined) tables.push({ table: chains[0].table, chains, rules: () => rules });
+        }
+      }
+    }
+  });
+  return { tables, unread };
 }
 
 function inFront(role: Role, table: Table, chain: Chain, behind: Chain, found: Found): Difference {
-  const by = table.family === 'ip' && IPTABLES_TABLES.has(table.name) ? ' of iptables-nft' : '';
+  const by = isLegacy(table) ? ' of iptables-legacy' : isOfIptables(table) ? ' of iptables-nft' : '';
   const order =
     chain.base?.priority === behind.base?.priority
       ? `has priority ${chain.base?.priority} as ${behind.name} has, and may come first`
@@ -146,6 +209,10 @@ function inFront(role: Role, table: Table, chain: Chain, behind: Chain, found: F
     name: `${keyOf(table)} ${chain.name}`,
     detail: `this chain${by} ${order}; in ${found.chain}: ${found.why}`,
   };
+}
+
+function isOfIptables({ family, name }: Table): boolean {
+  return (family === 'ip' || family === 'ip6') && IPTABLES_TABLES.has(name);
 }
 
 function isAhead({ table, base }: Chain, our: Chain): boolean {
@@ -214,37 +281,6 @@ export function foreignPolicyRules(side: SidePlan, { role, route }: Place): Diff
 /** The kernel's own first rule. */
 function isLocal({ priority, table, fwmark }: PolicyRule): boolean {
   return priority === 0 && table === 255 && fwmark === undefined;
-}
-
-/**
- * What cannot be judged: xtables rules of the legacy backend, which no netlink interface shows, and policies that an accept of the
- * plan does not overrule.
- */
-export function foreignNotes(plan: RedirectionPlan, { role, namespace, netfilter }: Place): string[] {
-  const notes: string[] = [];
-  for (const [file, tool] of [
-    ['ip_tables_names', 'iptables'],
-    ['ip6_tables_names', 'ip6tables'],
-  ] as const) {
-    const tables = namespace.run(() => readNames(`/proc/thread-self/net/${file}`));
-    if (tables.length === 0) continue;
-    notes.push(
-      `${role}: there are ${tool}-legacy tables (${tables.join(', ')}), whose rules nothing but ${tool}-legacy-save can read: ` +
-        'whether one of them stands in front is not known',
-    );
-  }
-  if (!nftablesRuleset(plan, role).chains.some(({ table }) => table.name.endsWith('-filter'))) return notes;
-  const owned = new Set(ownedTables(plan).map(keyOf));
-  for (const table of listTables(netfilter)) {
-    if (owned.has(keyOf(table))) continue;
-    for (const { name, base } of listChains(netfilter, table)) {
-      if (base?.hook !== 'forward' || base.policy !== 'drop') continue;
-      notes.push(
-        `${role}: ${keyOf(table)} ${name} drops what it does not accept itself: traffic of pods needs a rule there, both ways`,
-      );
-    }
-  }
-  return notes;
 }
 
 function readNames(path: string): string[] {

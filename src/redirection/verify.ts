@@ -1,7 +1,7 @@
 import { checkNamespaces, Kernel, type Namespaces, rolesOf } from './kernel.ts';
 import type { RedirectionPlan } from './plan.ts';
 import type { Difference } from './verify-difference.ts';
-import { foreignChains, foreignNotes, foreignPolicyRules } from './verify-foreign.ts';
+import { foreignChains, foreignPolicyRules } from './verify-foreign.ts';
 import { verifyAddresses, verifyLinks, verifyPolicyRules, verifyRoutes, verifySysctls } from './verify-network.ts';
 import { verifyRules } from './verify-rules.ts';
 
@@ -11,7 +11,7 @@ export interface Verification {
   readonly inForce: boolean;
   /** In the order in which the plan is carried out. */
   readonly differences: readonly Difference[];
-  /** What could not be judged, for a person: rules that no interface of the kernel shows. */
+  /** What could not be judged, for a person. */
   readonly notes: readonly string[];
 }
 
@@ -24,7 +24,7 @@ export interface VerifyOptions {
 /**
  * Reads back everything that a plan puts in force (links, addresses, kernel parameters, routes, policy rules, sets, chains, rules)
  * and lists what differs, by meaning: it makes no difference how a rule is written, or who wrote it. Looks too for rules of others
- * that decide before the plan's do: kube-proxy's, a CNI's, iptables-nft's. Changes nothing.
+ * that decide before the plan's do: kube-proxy's, a CNI's, those of iptables of either backend. Changes nothing.
  *
  * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID` for a role without a namespace
  * @throws {NetlinkError} where the kernel cannot be read
@@ -68,8 +68,9 @@ export function verifyFrom(plan: RedirectionPlan, kernel: Kernel, parts: number,
       );
     }
     if ((parts & OTHERS) === 0) continue;
-    differences.push(...foreignPolicyRules(side, place), ...foreignChains(plan, place));
-    notes.push(...foreignNotes(plan, place));
+    const others = foreignChains(plan, place);
+    differences.push(...foreignPolicyRules(side, place), ...others.differences);
+    notes.push(...others.notes);
   }
   return { inForce: differences.length === 0, differences, notes };
 }

@@ -71,7 +71,10 @@ export interface WatchOptions extends RepairLimitOptions {
    * rp_filter and forwarding; less than 1,000 is 1,000. Default 5,000.
    */
   readonly parametersEveryMs?: number;
-  /** Everything is verified this often, whatever was heard; less than 1,000 is 1,000. Default 30,000. */
+  /**
+   * Everything is verified this often, whatever was heard: of rules of iptables-legacy no notification tells. Less than 1,000 is
+   * 1,000. Default 30,000.
+   */
   readonly checkEveryMs?: number;
 }
 

@@ -271,27 +271,60 @@ describeRequiring('verify', rootAndTools, () => {
     });
   });
 
-  it('reads marks that iptables-nft sets ahead of ours, and passes over those with bits of their own', async () => {
-    await withRedirection(({ node, found }) => {
-      const mark = (bits: string) =>
-        runIn(node, 'iptables-nft', '-t', 'raw', '-A', 'PREROUTING', '-j', 'MARK', '--set-xmark', bits);
-      mark('0x4000/0x4000');
+  it.each(['iptables-nft', 'iptables-legacy'] as const)('reads rules of %s in front of ours', async (tool) => {
+    await withRedirection(({ node, plan, ztunnel, found }) => {
+      const table = (name: string) => (tool === 'iptables-nft' ? name : `${name} (legacy)`);
+      const rule = (name: string, ...args: string[]) => runIn(node, tool, '-t', name, ...args);
+      // Behind ours, or with bits of their own: nat at -100, where ours is at -101.
+      rule('nat', '-A', 'PREROUTING', '-p', 'tcp', '--dport', '80', '-j', 'DNAT', '--to', '10.244.2.10:80');
+      rule('raw', '-A', 'PREROUTING', '-j', 'MARK', '--set-xmark', '0x4000/0x4000');
+      rule('raw', '-A', 'OUTPUT', '-j', 'MARK', '--set-xmark', '0x0/0xffffffff');
+      expect(found()).toEqual([`in-front chain ip ${table('raw')} OUTPUT`]);
+      rule('raw', '-F');
+      rule('mangle', '-N', 'CNI');
+      rule('mangle', '-A', 'PREROUTING', '-j', 'CNI');
+      rule('mangle', '-A', 'CNI', '-j', 'CONNMARK', '--restore-mark', '--nfmask', '0x4000', '--ctmask', '0x4000');
       expect(found()).toEqual([]);
-      mark('0x300/0x300');
-      expect(found()).toEqual(['in-front chain ip raw PREROUTING']);
+      rule('mangle', '-A', 'CNI', '-j', 'CONNMARK', '--restore-mark', '--nfmask', '0x200', '--ctmask', '0x200');
+      const { differences, notes } = verify(plan, { node, ztunnel });
+      expect(differences).toEqual([
+        {
+          kind: 'in-front',
+          role: 'node',
+          what: 'chain',
+          name: `ip ${table('mangle')} PREROUTING`,
+          detail:
+            `this chain of ${tool} has priority -150 as ztunnel-PREROUTING has, and may come first; ` +
+            'in CNI: CONNMARK writes bits 0x200, which are the plan’s',
+        },
+      ]);
+      expect(notes).toEqual([]);
+      rule('mangle', '-F', 'CNI');
+      rule('mangle', '-A', 'CNI', '-j', 'CONNMARK', '--set-xmark', '0x10/0x10');
+      expect(found()).toEqual([`in-front chain ip ${table('mangle')} PREROUTING`]);
     });
   });
 
-  it('says that legacy tables cannot be judged, and that a policy of drop is not overruled', async () => {
-    await withRedirection(({ node, ztunnel, plan }) => {
-      runIn(node, 'iptables-legacy', '-t', 'mangle', '-A', 'PREROUTING', '-j', 'MARK', '--set-mark', '0x200');
-      runIn(node, 'iptables-nft', '-P', 'FORWARD', 'DROP');
-      const { inForce, notes } = verify(plan, { node, ztunnel });
-      expect(inForce).toBe(true);
-      expect(notes).toEqual([
-        expect.stringContaining('iptables-legacy tables (mangle)'),
-        expect.stringContaining('ip filter FORWARD drops what it does not accept'),
-      ]);
+  it.each(['iptables-nft', 'iptables-legacy'] as const)(
+    'says that a policy of drop is not overruled: %s',
+    async (tool) => {
+      await withRedirection(({ node, ztunnel, plan }) => {
+        runIn(node, tool, '-P', 'FORWARD', 'DROP');
+        const { inForce, notes } = verify(plan, { node, ztunnel });
+        expect(inForce).toBe(true);
+        const table = tool === 'iptables-nft' ? 'filter' : 'filter (legacy)';
+        expect(notes).toEqual([expect.stringContaining(`node: ip ${table} FORWARD drops what it does not accept`)]);
+      });
+    },
+  );
+
+  it('passes over tables that are dormant', async () => {
+    await withRedirection(({ node, found }) => {
+      const chain = 'add chain ip cni pre { type filter hook prerouting priority -300; }';
+      runIn(node, 'nft', `add table ip cni; ${chain}; add rule ip cni pre meta mark set 0x200`);
+      expect(found()).toEqual(['in-front chain ip cni pre']);
+      runIn(node, 'nft', 'add table ip cni { flags dormant; }');
+      expect(found()).toEqual([]);
     });
   });
 
