@@ -28,6 +28,7 @@ export {
   type TunnelLimits,
   type TunnelOwner,
 } from './hbone-tunnel.ts';
+export { IdleCollector, type IdleCollectorOptions } from './idle-collector.ts';
 export type { PeerVerifier } from './peer-verification.ts';
 export { PipePool } from './pipe-pool.ts';
 export { type Deferred, type Pollable, Reactor, type ReactorOptions } from './reactor.ts';
@@ -44,4 +45,10 @@ export { type RelayObserver, TcpRelay, type TcpRelayInit } from './tcp-relay.ts'
 export { type Expiring, Timer, TimerQueue } from './timer-queue.ts';
 export { TlsContext, type TlsCredentials } from './tls-context.ts';
 export { TunnelPool, type TunnelPoolOptions, type TunnelRoute } from './tunnel-pool.ts';
-export { DEFAULT_STREAM_LIMITS, type StreamLimits, type StreamObserver, TunnelStream } from './tunnel-stream.ts';
+export {
+  DEFAULT_STREAM_LIMITS,
+  type StreamLimits,
+  type StreamObserver,
+  type StreamOpener,
+  TunnelStream,
+} from './tunnel-stream.ts';
