@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { explainPacket, formatExplanation, isComplete, type KernelView, type Packet } from '../../src/explain/index.ts';
-import { type BaseChain, type Expression, match, statement } from '../../src/netlink/nftables/index.ts';
+import { type BaseChain, type Expression, match, statement, type Verdict } from '../../src/netlink/nftables/index.ts';
 import type { ListedRoute, ListedRule } from '../../src/netlink/route/index.ts';
 
 const table = { family: 'ip', name: 't' } as const;
@@ -190,6 +190,23 @@ describe('rules', () => {
   });
 });
 
+describe('verdict maps', () => {
+  const byAddress = (verdict: Verdict): KernelView => {
+    const elements = [{ key: '0a010005', end: false, verdict }];
+    const [load] = match.source('10.1.0.5');
+    const lookup = { type: 'lookup', set: 'm', sreg: 1, dreg: 0, invert: false } as const;
+    const asking = ruled({}, [opaque, load!, lookup]);
+    return { ...asking, sets: [{ table, name: 'm', kind: 'keys', keyBytes: 4, elements }] };
+  };
+
+  it('behind a condition that cannot be judged matter where they decide something', () => {
+    expect(explainPacket(byAddress({ kind: 'drop' }), packet).ending).toMatchObject({ kind: 'unknown' });
+    expect(explainPacket(byAddress({ kind: 'continue' }), packet).ending).toMatchObject({ kind: 'forwarded' });
+    const { ending } = explainPacket(byAddress({ kind: 'drop' }), { ...packet, source: '10.1.0.6' });
+    expect(ending).toMatchObject({ kind: 'forwarded' });
+  });
+});
+
 describe('dice', () => {
   const attribute = (type: number, value: number) => Buffer.of(8, 0, type, 0, 0, 0, 0, value);
   /** `numgen random mod N` into register 1, and a verdict map of as many chains. */
@@ -217,6 +234,25 @@ describe('dice', () => {
     expect(isComplete(explanation)).toBe(true);
     expect(formatExplanation(explanation)).toContain('numgen random mod 3 decides: 2 of 3 (33.3 %)');
     expect(targets(thrown(1)).explanation.otherwise).toBeUndefined();
+  });
+
+  it('that fall the same way however they fall are none', () => {
+    const [numgen] = thrown(4).rules[0]!.expressions;
+    const compared = (op: number) =>
+      explainPacket(
+        ruled({}, [numgen!, { type: 'cmp', sreg: 1, op, value: Buffer.alloc(4) }, ...statement.drop()]),
+        packet,
+      );
+    const [greaterOrEqual, less, equal] = [5, 2, 0];
+    expect(compared(greaterOrEqual!)).toMatchObject({ ending: { kind: 'dropped' } });
+    expect(compared(greaterOrEqual!).otherwise).toBeUndefined();
+    expect(compared(less!)).toMatchObject({ ending: { kind: 'forwarded' } });
+    expect(compared(less!).otherwise).toBeUndefined();
+    expect(compared(equal!)).toMatchObject({
+      ending: { kind: 'dropped' },
+      probability: 0.25,
+      otherwise: [{ probability: 0.75 }],
+    });
   });
 
   it('of more ways than are told say so: the explanation is not complete', () => {

@@ -215,6 +215,10 @@ table inet firewall {
     meta mark & 0xf00 == 0x400 counter
     ct state vmap { invalid : continue, new : continue }
     iifname vmap { "c0" : jump zone-client, "s0" : jump zone-server, "lo" : accept } }
+  chain rest { type filter hook prerouting priority -130
+    udp dport 53 meta mark set ip saddr map { 10.1.0.2 : 0x1000, 10.1.0.9 : 0x3000, * : 0x2000 }
+    meta mark & 0x3000 == 0x1000 counter
+    meta mark & 0x3000 == 0x2000 counter }
   chain zone-client { iifname . ip saddr { "c0" . 10.1.0.2 } counter accept
     counter }
   chain zone-server { ip saddr . udp dport { 10.2.0.0/24 . 1-1024 } counter
