@@ -75,6 +75,7 @@ export class Reactor {
   #eventCount = 0;
   #nextEvent = 0;
   #nextDeferred = 0;
+  #eventsSeen = 0;
   #stopped = false;
   #nowMs = monotonicMs();
 
@@ -89,6 +90,11 @@ export class Reactor {
   /** Milliseconds of the monotonic clock, read once a turn. */
   get nowMs(): number {
     return this.#nowMs;
+  }
+
+  /** Events of descriptors so far: as many as a moment ago means that nothing has happened since. */
+  get eventsSeen(): number {
+    return this.#eventsSeen;
   }
 
   /** Watches `pollable.fd` for `events`. @throws {SystemError} with `syscall: 'epoll_ctl'`; then nothing has changed */
@@ -150,6 +156,7 @@ export class Reactor {
   turn(maxWaitMs: number): void {
     this.#nextEvent = 0;
     this.#eventCount = this.#wait(this.#deferred.length > 0 ? 0 : this.#waitMs(maxWaitMs));
+    this.#eventsSeen += this.#eventCount;
     this.#nowMs = monotonicMs();
     // One try for the whole turn; what threw is behind the marks when the turn goes on.
     for (let done = false; !done; ) {

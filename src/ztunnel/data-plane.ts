@@ -1,5 +1,12 @@
 import { MeshState } from '../discovery/index.ts';
-import { EngineMemory, PipePool, Reactor, ReactorPort, type ReactorThreadData } from '../engine/index.ts';
+import {
+  EngineMemory,
+  IdleCollector,
+  PipePool,
+  Reactor,
+  ReactorPort,
+  type ReactorThreadData,
+} from '../engine/index.ts';
 import { messageOf } from '../errors/index.ts';
 import { PolicySet } from '../rbac/index.ts';
 import { CLOSED_BY_DRAIN, CLOSED_BY_POLICY_CHANGE } from '../telemetry/index.ts';
@@ -23,6 +30,7 @@ export class DataPlane {
   /** What serves the whole node; undefined where pods are served one by one. */
   readonly #node: ProxyInstance | undefined;
   readonly #pods: PodInstances;
+  #collector: IdleCollector | undefined;
   #draining = false;
   readonly #warned = new Set<string>();
   readonly #bugs = new Set<string>();
@@ -72,6 +80,7 @@ export class DataPlane {
     try {
       this.#node?.listen();
       this.#port.send({ type: 'listening' });
+      this.#collector = new IdleCollector(this.#proxy.reactor);
       this.#proxy.reactor.run();
     } finally {
       // Nothing closes a thread's descriptors when it ends.
@@ -203,6 +212,7 @@ export class DataPlane {
     tls.close();
     pipes.close();
     log.close();
+    this.#collector?.close();
     this.#port.close();
     reactor.close();
   }

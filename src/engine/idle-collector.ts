@@ -1,0 +1,73 @@
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import type { Reactor } from './reactor.ts';
+import { Timer } from './timer-queue.ts';
+
+export interface IdleCollectorOptions {
+  /** How long nothing must have happened. Default 1,000 ms. */
+  readonly idleMs?: number;
+  /** How much the heap must have grown since the last time. Default 1 MiB. */
+  readonly growthBytes?: number;
+  /** A heap beyond this is left to V8: going through it would keep the next connection waiting. Default 128 MiB, about 100 ms. */
+  readonly mostHeapBytes?: number;
+  /** Collects all garbage of this thread. Default: V8's own `gc()`. */
+  readonly collect?: () => void;
+  /** Bytes of the heap that are in use, garbage included. Default: what V8 says. */
+  readonly heapBytes?: () => number;
+}
+
+/**
+ * Collects garbage while a reactor has nothing to do. V8 does so by itself where there is an event loop; a thread that waits in epoll has
+ * none, and would keep what a busy hour has left behind until the next one.
+ */
+export class IdleCollector {
+  readonly #reactor: Reactor;
+  readonly #timer = new Timer({ onExpired: () => this.#check() });
+  readonly #idleMs: number;
+  readonly #growthBytes: number;
+  readonly #mostHeapBytes: number;
+  readonly #collect: () => void;
+  readonly #heapBytes: () => number;
+  #eventsSeen = -1;
+  #settledBytes = 0;
+
+  constructor(reactor: Reactor, options: IdleCollectorOptions = {}) {
+    this.#reactor = reactor;
+    this.#idleMs = options.idleMs ?? 1_000;
+    this.#growthBytes = options.growthBytes ?? 1 << 20;
+    this.#mostHeapBytes = options.mostHeapBytes ?? 128 << 20;
+    this.#collect = options.collect ?? collectByV8();
+    this.#heapBytes = options.heapBytes ?? (() => getHeapStatistics().used_heap_size);
+    this.#arm();
+  }
+
+  close(): void {
+    this.#timer.disarm();
+  }
+
+  #arm(): void {
+    this.#reactor.timers(this.#idleMs).arm(this.#timer, this.#reactor.nowMs);
+  }
+
+  #check(): void {
+    this.#arm();
+    const { eventsSeen } = this.#reactor;
+    const isIdle = eventsSeen === this.#eventsSeen;
+    this.#eventsSeen = eventsSeen;
+    if (!isIdle) return;
+    const heapBytes = this.#heapBytes();
+    if (heapBytes < this.#settledBytes + this.#growthBytes || heapBytes > this.#mostHeapBytes) return;
+    this.#collect();
+    this.#settledBytes = this.#heapBytes();
+  }
+}
+
+/** `gc()` is a function of contexts made while the flag is set, and of no other. */
+function collectByV8(): () => void {
+  setFlagsFromString('--expose-gc');
+  try {
+    return runInNewContext('gc') as () => void;
+  } finally {
+    setFlagsFromString('--no-expose-gc');
+  }
+}
