@@ -42,6 +42,7 @@ export type Outcome =
 
 /** Those that decide nothing unless the rule matches. */
 const STATEMENTS = new Set(['meta', 'ct', 'nat', 'redirect', 'masquerade', 'tproxy', 'reject', 'immediate']);
+
 /** One rule being run. */
 interface Run {
   readonly rule: InstalledRule;
@@ -59,12 +60,12 @@ interface Run {
   matters: boolean;
 }
 
-/** Undefined: on to the next expression. */
-type Step =
+/** What an expression decided. Undefined, where this is returned: on to the next one. */
+type Decision =
   | { readonly kind: 'no-match'; readonly note?: string }
   | { readonly kind: 'verdict'; readonly verdict: Verdict };
 
-const NO_MATCH: Step = { kind: 'no-match' };
+const NO_MATCH: Decision = { kind: 'no-match' };
 
 /**
  * Runs a rule's expressions over the packet as the kernel does, changing `state` by what the rule does. Three-valued: a condition on
@@ -90,19 +91,21 @@ export function evaluateRule(rule: InstalledRule, state: PacketState, view: Kern
       run.matters ||= !isTrace(expression);
       continue;
     }
-    const step = evaluate(expression, run);
-    if (step === undefined) continue;
-    if (step.kind === 'no-match') return { ...step, effects };
-    if (run.doubt === undefined) return { kind: 'matched', effects, verdict: step.verdict };
+    const decision = evaluate(expression, run);
+    if (decision === undefined) continue;
+    if (decision.kind === 'no-match') return { ...decision, effects };
+    if (run.doubt === undefined) return { kind: 'matched', effects, verdict: decision.verdict };
   }
   if (run.doubt !== undefined) return { kind: 'unknown', reason: run.doubt, matters: run.matters };
   return { kind: 'matched', effects, verdict: { kind: 'continue' } };
 }
 
-function evaluate(expression: Expression, run: Run): Step | undefined {
+function evaluate(expression: Expression, run: Run): Decision | undefined {
   const { registers, reasons, random, effects, state, view } = run;
   if (isLoad(expression)) {
     const { dreg } = expression;
+    // Only the half of `payload` that reads has a register to read into.
+    if (dreg === 0) return doubted('what it writes into the packet', run);
     random.delete(dreg);
     if (expression.type === 'meta' && expression.key === n.NFT_META_PRANDOM) {
       registers.load(dreg, unknownBytes(4));
@@ -133,10 +136,12 @@ function evaluate(expression: Expression, run: Run): Step | undefined {
       return lookUp(expression, run);
     case 'immediate':
       if ('verdict' in expression) return { kind: 'verdict', verdict: expression.verdict };
+      random.delete(expression.dreg);
       registers.load(expression.dreg, [...expression.value]);
       reasons.delete(expression.dreg);
       return undefined;
     case 'socket':
+      random.delete(expression.dreg);
       registers.load(expression.dreg, unknownBytes(4));
       reasons.set(expression.dreg, 'the socket it belongs to');
       return undefined;
@@ -166,7 +171,7 @@ function evaluate(expression: Expression, run: Run): Step | undefined {
   }
 }
 
-function foreign(expression: Foreign, run: Run): Step | undefined {
+function foreign(expression: Foreign, run: Run): Decision | undefined {
   const { registers, reasons, random, state, view, chances, effects } = run;
   switch (expression.type) {
     case 'harmless':
@@ -200,16 +205,17 @@ function foreign(expression: Foreign, run: Run): Step | undefined {
       for (let at = 0; at < bytes; at += size) turned.push(...value.slice(at, at + size).reverse());
       registers.load(dreg, turned);
       reasons.set(dreg, reasons.get(sreg) ?? '');
+      random.delete(dreg);
       if (number !== undefined) random.set(dreg, { ...number, bigEndian: !number.bigEndian });
       return undefined;
     }
     case 'match': {
       const match = decodeMatch(expression, state.family);
-      if (match === undefined) return doubted(`the match ${xtName(expression)}`, run);
+      if (match === undefined) return doubted(`the match ${xtName(expression)}`, run, 'condition');
       const answer = match.holds(state, view);
       if (answer === true) return undefined;
       if (answer === false) return NO_MATCH;
-      if ('doubt' in answer) return doubted(answer.doubt, run, false);
+      if ('doubt' in answer) return doubted(answer.doubt, run, 'condition');
       // Nobody asks the dice about a rule that is in doubt anyway.
       if (run.doubt !== undefined) return undefined;
       const isTaken = chances.choose(2) === 0;
@@ -223,43 +229,42 @@ function foreign(expression: Foreign, run: Run): Step | undefined {
         run.matters ||= target?.isHarmless !== true;
         return undefined;
       }
-      if (target === undefined) {
-        run.matters = true;
-        return doubted(`the target ${xtName(expression)}`, run);
-      }
+      if (target === undefined) return doubted(`the target ${xtName(expression)}`, run);
       const answer = target.apply(state, view, effects);
       if (typeof answer !== 'string') return answer === undefined ? undefined : { kind: 'verdict', verdict: answer };
-      run.matters = true;
-      return doubted(answer, run, true);
+      return doubted(answer, run);
     }
     case 'unknown':
-      return doubted(expression.why, run, !expression.isCondition);
+      return doubted(expression.why, run, expression.isCondition ? 'condition' : 'anything');
   }
 }
 
-/** After something that cannot be judged: it may have been the statement itself, and written any register. */
-function doubted(reason: string, run: Run, anything = true): undefined {
+/**
+ * After something that cannot be judged, any register may hold anything.
+ *
+ * @param what - `condition`: it only says whether the rule goes on; otherwise it may have been the statement itself
+ */
+function doubted(reason: string, run: Run, what: 'condition' | 'anything' = 'anything'): undefined {
   run.doubt ??= reason;
-  if (!anything) return undefined;
-  run.matters = true;
+  if (what === 'anything') run.matters = true;
   run.registers.forget();
   run.random.clear();
   return undefined;
 }
 
-function chance(number: RandomNumber, run: Run, holds: (bytes: Bytes) => Answer): Step | undefined {
+function chance(number: RandomNumber, run: Run, holds: (bytes: Bytes) => Answer): Decision | undefined {
   // Nobody throws dice for a rule that is in doubt anyway.
   return run.doubt !== undefined || holdsByChance(number, run, holds) ? undefined : NO_MATCH;
 }
 
-function condition(answer: Answer, register: number, run: Run): Step | undefined {
+function condition(answer: Answer, register: number, run: Run): Decision | undefined {
   if (answer === false) return NO_MATCH;
   if (answer === 'unknown') run.doubt ??= run.reasons.get(register) || 'a register';
   return undefined;
 }
 
 /** `@set`, `!= @set`, `map @map` (a value into a register) and `vmap @map` (a verdict). */
-function lookUp(expression: Extract<Expression, { type: 'lookup' }>, run: Run): Step | undefined {
+function lookUp(expression: Extract<Expression, { type: 'lookup' }>, run: Run): Decision | undefined {
   const { sreg, dreg, invert, set: name } = expression;
   const { registers, reasons, random } = run;
   const set = setOf(expression, run.rule, run.view);
@@ -318,7 +323,7 @@ function bitwise(expression: Extract<Expression, { type: 'bitwise' }>, run: Run)
   }
 }
 
-function translated(effect: Effect | string, run: Run): Step | undefined {
+function translated(effect: Effect | string, run: Run): Decision | undefined {
   if (typeof effect === 'string') {
     run.doubt = effect;
     run.matters = true;

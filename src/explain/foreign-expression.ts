@@ -27,6 +27,7 @@ const NFTA_DYNSET_EXPR = 7;
 const NFTA_DYNSET_FLAGS = 9;
 const NFTA_DYNSET_EXPRESSIONS = 10;
 const NFT_DYNSET_F_INV = 1;
+const NFTA_EXTHDR_SREG = 7;
 const NFTA_OBJREF_IMM_TYPE = 1;
 const NFTA_OBJREF_IMM_NAME = 2;
 // <linux/netfilter/nf_tables_compat.h>: enum nft_match_attributes, and nft_target_attributes with the same numbers
@@ -86,8 +87,8 @@ export type Foreign =
   /** `isCondition`: it changes nothing, it may only end the rule. */
   | { readonly type: 'unknown'; readonly why: string; readonly isCondition?: boolean };
 
-/** Expressions that hang on what came before, and change nothing else. */
-const CONDITIONS = new Set(['limit', 'quota', 'connlimit']);
+/** Expressions that hang on what came before, or read what this library does not know, and change nothing else. */
+const CONDITIONS = new Set(['limit', 'quota', 'connlimit', 'rt', 'exthdr', 'osf', 'xfrm', 'tunnel', 'socket']);
 
 /** Reads an expression without a codec; `unknown` for one that cannot be judged. Throws nothing. */
 export function readForeign({ name, data }: Opaque): Foreign {
@@ -98,6 +99,9 @@ export function readForeign({ name, data }: Opaque): Foreign {
   const harmless = HARMLESS[name];
   if (harmless !== undefined) return { type: 'harmless', text: harmless };
   switch (name) {
+    case 'exthdr':
+      // An option of the TCP header is written: `tcp option maxseg size set rt mtu`.
+      return attributes.has(NFTA_EXTHDR_SREG) ? { type: 'harmless', text: 'tcp option set' } : unknown;
     case 'notrack':
       return { type: 'notrack' };
     case 'range': {
@@ -122,6 +126,7 @@ export function readForeign({ name, data }: Opaque): Foreign {
       return { type: 'number', dreg: number(NFTA_HASH_DREG), modulus, offset: number(NFTA_HASH_OFFSET), by };
     }
     case 'byteorder':
+      if (number(NFTA_BYTEORDER_SIZE) === 0) return unknown;
       return {
         type: 'byteorder',
         sreg: number(NFTA_BYTEORDER_SREG),

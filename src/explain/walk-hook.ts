@@ -120,7 +120,7 @@ function walkChain({ view, state, steps, chances }: Walk, base: CalledChain): Ho
     const step = stepOf(rule, base, outcome, view);
     if (step !== undefined) steps.push(step);
     if (outcome.kind === 'unknown' && outcome.matters) {
-      return { kind: 'unknown', reason: `${nameOf(rule)} asks for ${outcome.reason}` };
+      return { kind: 'unknown', reason: `${nameOf(rule)} hangs on ${outcome.reason}, which cannot be judged` };
     }
     if (outcome.kind !== 'matched') continue;
     const { verdict } = outcome;

@@ -74,7 +74,9 @@ describeRequiring('ambient explain in a namespace', { root: true, tools: ['nft',
       runIn(node, 'nft', 'insert rule ip t c limit rate 1/second accept comment "some"');
       const some = await ambient(['explain', ...netns, ...flow]);
       expect(some.code).toBe(1);
-      expect(some.stdout).toContain('→ cannot tell: rule "some" of ip t c asks for the expression "limit"\n');
+      expect(some.stdout).toContain(
+        '→ cannot tell: rule "some" of ip t c hangs on the expression "limit", which cannot be judged\n',
+      );
 
       const nowhere = await ambient(['explain', ...netns, ...flow, '--in', 'nope0']);
       expect(nowhere).toMatchObject({ code: 2, stderr: 'ambient explain: --in: there is no device "nope0"\n' });

@@ -130,7 +130,10 @@ describe('rules', () => {
 
   it('that hang on something unknown end the walk, unless they certainly do not match or do nothing', () => {
     const unknown = explainPacket(ruled({}, [opaque, ...statement.drop()]), packet);
-    expect(unknown.ending).toEqual({ kind: 'unknown', reason: 'rule "r0" of ip t c asks for the expression "limit"' });
+    expect(unknown.ending).toEqual({
+      kind: 'unknown',
+      reason: 'rule "r0" of ip t c hangs on the expression "limit", which cannot be judged',
+    });
     expect(isComplete(unknown)).toBe(false);
     expect(formatExplanation(unknown)).toContain('→ cannot tell: rule "r0"');
     const elsewhere = ruled({}, [opaque, ...match.destination('10.9.9.9'), ...statement.drop()]);
@@ -140,6 +143,15 @@ describe('rules', () => {
     expect(explainPacket(counts, portless).ending).toMatchObject({ kind: 'forwarded' });
     expect(met(counts, portless)).toEqual(['r0 unknown']);
     expect(met(counts)).toEqual(['r0 continue']);
+  });
+
+  it('that write into the packet end the walk (NFTA_PAYLOAD_SREG)', () => {
+    const writing: Expression = { type: 'payload', dreg: 0, base: 1, offset: 16, length: 4 };
+    const { ending } = explainPacket(ruled({}, [writing]), packet);
+    expect(ending).toEqual({
+      kind: 'unknown',
+      reason: 'rule "r0" of ip t c hangs on what it writes into the packet, which cannot be judged',
+    });
   });
 
   it('ask sets of keys and of ranges; one of another kind that is not empty cannot be judged', () => {

@@ -215,6 +215,7 @@ table inet firewall {
     meta mark & 0xf00 == 0x400 counter
     ct state vmap { invalid : continue, new : continue }
     iifname vmap { "c0" : jump zone-client, "s0" : jump zone-server, "lo" : accept } }
+  chain clamp { type filter hook forward priority -150; tcp flags syn tcp option maxseg size set rt mtu; }
   chain rest { type filter hook prerouting priority -130
     udp dport 53 meta mark set ip saddr map { 10.1.0.2 : 0x1000, 10.1.0.9 : 0x3000, * : 0x2000 }
     meta mark & 0x3000 == 0x1000 counter
