@@ -75,6 +75,7 @@ export function hostProbes(options: HostProbesOptions = {}): RedirectionPlan {
             ],
           },
         ],
+        keepsOpenConnections: true,
       },
     ],
     pods: {

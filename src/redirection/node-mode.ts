@@ -36,6 +36,9 @@ const NETWORKS6 = {
  * The node-level redirection of Istio 1.18 to 1.20, in the form seen working: facts section 7.6 with the cures of the traps
  * (node mode, traps 1 to 13). The node must forward (`net.ipv4.ip_forward=1`) and route to its pods' devices by its main table.
  *
+ * Open connections of pods are spared as far as connection tracking knows them. Where nothing tracked connections before (no
+ * kube-proxy, no NAT), put the plan in force without pods, and enrol them when their connections have been used once more.
+ *
  * The original knew IPv4 only. With `hostIp6` and `ztunnelIp6` every chain, rule, policy rule and route is there for IPv6 as well, by
  * the same marks and numbers; set {@link PODS_SET6} and the IPv6 addresses of istioin and istioout are this library's own. The node
  * must then forward IPv6 too (`net.ipv6.conf.all.forwarding=1`).

@@ -69,7 +69,8 @@ export interface SidePlan {
   readonly chains: readonly ChainPlan[];
   /**
    * TCP connections of this namespace's own sockets that are open when the rules come go on as they are. Without it the rules would
-   * meet them in the middle, take them for new ones and hand them to the proxy, which resets them (trap 3, here inside the pod).
+   * meet them in the middle, take them for new ones and hand them to the proxy, which resets them (trap 3, here inside the pod), or
+   * give them another source.
    */
   readonly keepsOpenConnections?: boolean;
 }

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { openNetlink } from '../../src/netlink/index.ts';
 import { addRoute } from '../../src/netlink/route/index.ts';
@@ -7,6 +8,7 @@ import { connect, listen } from '../../src/socket/index.ts';
 import { runIn, vethPair, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 import { loadRendering, renderings, renderingTools } from './load-rendering.ts';
+import { stuck, Talk } from './talk.ts';
 
 describe('hostProbes', () => {
   it('is a value: JSON keeps all of it', () => {
@@ -86,6 +88,35 @@ describeRequiring('probes of the node (facts section 7.4)', { root: true, tools:
       expect(redirection.removePod(second.ip)).toBe(true);
       expect(runIn(host, 'nft', 'list', 'set', 'ip6', 'istio-ambient-nat', PROBES_SET6)).not.toContain('fd00');
       expect(await seenBy(first.ip)).toBe('10.1.0.1');
+    });
+  });
+
+  it('leave a connection of the node that is open as it is, where nothing was tracked before', async () => {
+    await withNamespaces(['host', 'pod'], async (...namespaces) => {
+      const [host, pod] = namespaces as [NetworkNamespace, NetworkNamespace];
+      vethPair(
+        { namespace: host, device: 'vethpod', addresses: ['10.1.0.1/24', 'fd00:1::1/64'] },
+        { namespace: pod, device: 'eth0', addresses: ['10.1.0.2/24', 'fd00:1::2/64'] },
+      );
+      const server = await listen({ namespace: pod, host: '::', port: 80 });
+      const open = new Set<Socket>();
+      server.on('connection', (socket) => {
+        open.add(socket);
+        socket.on('error', () => {});
+        socket.pipe(socket);
+      });
+      try {
+        const talks = [await Talk.open('v4', host, '10.1.0.2'), await Talk.open('v6', host, 'fd00:1::2')];
+        expect(await stuck(talks)).toEqual([]);
+        using probes = apply(hostProbes({ pods: [{ ip: '10.1.0.2' }, { ip: 'fd00:1::2' }] }), { host });
+        expect(await stuck(talks)).toEqual([]);
+        probes.remove();
+        expect(await stuck(talks)).toEqual([]);
+        for (const talk of talks) talk.end();
+      } finally {
+        for (const socket of open) socket.destroy();
+        server.close();
+      }
     });
   });
 });
