@@ -85,12 +85,8 @@ function explainWay(view: KernelView, own: Packet, chances: Chances, origin: Ori
   };
 }
 
-function caveatsOf({ legacyTables, otherTables }: KernelView, steps: readonly Step[]): string[] {
-  const legacy = legacyTables.map(
-    (table) => `iptables-legacy has the table ${table} here, which could not be read and may decide otherwise`,
-  );
-  const other = otherTables.map((table) => `nftables has the table ${table} here, which is not looked at`);
-  return [...legacy, ...other, ...tiesOf(steps)];
+function caveatsOf({ unseen }: KernelView, steps: readonly Step[]): string[] {
+  return [...unseen.map((what) => `not looked at, and may decide otherwise: ${what}`), ...tiesOf(steps)];
 }
 
 /** Places where a rule of iptables-legacy and one of nf_tables stand side by side: the one registered last goes first. */

@@ -19,7 +19,7 @@
  * into the next namespace.
  *
  * What cannot be judged (an expression this library does not know, a value that no packet gives) is said to be so, never guessed: the
- * ending is `unknown` then, and names the rule. Not looked at: netdev and bridge tables (a caveat says so), an inet table's ingress
+ * ending is `unknown` then, and names the rule. Not looked at: netdev and bridge tables and IPVS (a caveat says so), an inet table's ingress
  * hook, flowtables, tc, XDP, IPsec, VLAN filters of bridges, and whether a listener that TPROXY finds is transparent (node mode, trap 7).
  *
  * @module explain

@@ -74,7 +74,7 @@ export interface DeviceSettings {
  * of it is asked. It does not hold what netdev, bridge and arp tables, flowtables, tc and XDP do before or beside these rules.
  */
 export interface KernelView {
-  /** In the kernel's order: of two with the same place, the later one was made later. */
+  /** In the kernel's order: of two with the same place, the later one was made later. Those of iptables-legacy are in tables named `nat (legacy)`. */
   readonly chains: readonly Chain[];
   readonly rules: readonly InstalledRule[];
   readonly sets: readonly ViewSet[];
@@ -90,11 +90,6 @@ export interface KernelView {
   /** IPv4, by device name. */
   readonly devices: Readonly<Record<string, DeviceSettings>>;
   readonly forwarding6: boolean;
-  /**
-   * Tables of iptables-legacy that are in use and could not be read, such as `ip nat`. Those that could are among the chains and
-   * rules, in tables named `nat (legacy)`.
-   */
-  readonly legacyTables: readonly string[];
-  /** Tables of nftables that may decide and are not looked at, such as `netdev filter` and `bridge filter`. */
-  readonly otherTables: readonly string[];
+  /** What may decide too and is not looked at: `the nftables table netdev filter`, `the services of IPVS`. */
+  readonly unseen: readonly string[];
 }

@@ -35,7 +35,7 @@ export function readKernelView(namespace: NetworkNamespace, options: ReadKernelV
   signal?.throwIfAborted();
   using netfilter = openNetlink({ family: 'netfilter', namespace });
   using route = openNetlink({ family: 'route', namespace });
-  const { tables, otherTables } = readTables(netfilter);
+  const { tables, unseen } = readTables(netfilter);
   const links = listLinks(route);
   const { legacy, unread, ...proc } = namespace.run(() => readProc(links.map(({ name }) => name)));
   const rules = tables.flatMap((table) => listRules(netfilter, table));
@@ -45,8 +45,7 @@ export function readKernelView(namespace: NetworkNamespace, options: ReadKernelV
     chains: [...tables.flatMap((table) => listChains(netfilter, table)), ...legacy.flatMap(({ chains }) => chains)],
     rules,
     ipsets: namespace.run(() => readIpsets(netfilter, ipsets)),
-    legacyTables: unread,
-    otherTables,
+    unseen: [...unread, ...unseen],
     sets: tables.flatMap((table) => readSets(netfilter, table)),
     policyRules: listPolicyRules(route),
     routes: listRoutes(route),
@@ -103,10 +102,12 @@ function readProc(
     for (const name of read(`/proc/thread-self/net/${family}_tables_names`).split('\n')) {
       if (name === '') continue;
       const table = readLegacyTable(family === 'ip' ? 4 : 6, name);
-      if (table === undefined) unread.push(`${family} ${name}`);
+      if (table === undefined) unread.push(`the table ${family} ${name} of iptables-legacy, which could not be read`);
       else legacy.push(decodeLegacyTable(table));
     }
   }
+  // kube-proxy in IPVS mode: the addresses of services are this namespace's own, and input sends them on.
+  if (/^(TCP|UDP|FWM) /m.test(read('/proc/thread-self/net/ip_vs'))) unread.push('the services of IPVS');
   return {
     devices: settings,
     forwarding6: conf('ipv6', 'all', 'forwarding') === 1,

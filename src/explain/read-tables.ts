@@ -13,12 +13,12 @@ const OTHERS = new Map([
   [7, 'bridge'],
 ]);
 
-/** The tables that are walked, and the names of those that are not and may decide too. */
-export function readTables(netlink: Netlink): { tables: Table[]; otherTables: string[] } {
+/** The tables that are walked, and those that are not and may decide too. */
+export function readTables(netlink: Netlink): { tables: Table[]; unseen: string[] } {
   const writer = new MessageWriter({ initialBytes: 64 });
   beginMessage(writer, NFT_MSG_GETTABLE, NLM_F_DUMP, NFPROTO_UNSPEC);
   const tables: Table[] = [];
-  const otherTables: string[] = [];
+  const unseen: string[] = [];
   for (const { payload } of netlink.request(writer.end().finish(), { op: 'explain.readTables' })) {
     const reader = new AttributeReader(payload, NFGENMSG_BYTES);
     let name = '';
@@ -33,7 +33,7 @@ export function readTables(netlink: Netlink): { tables: Table[]; otherTables: st
     const family = familyName(number);
     const other = OTHERS.get(number);
     if (family !== undefined) tables.push({ family, name });
-    else if (other !== undefined) otherTables.push(`${other} ${name}`);
+    else if (other !== undefined) unseen.push(`the nftables table ${other} ${name}`);
   }
-  return { tables, otherTables };
+  return { tables, unseen };
 }

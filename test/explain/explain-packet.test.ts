@@ -39,9 +39,8 @@ const view: KernelView = {
   listeners: [],
   devices: { pod: settings },
   forwarding6: false,
-  legacyTables: [],
+  unseen: [],
   ipsets: [],
-  otherTables: [],
 };
 
 /** The view with one chain, each rule's comment its place. */
@@ -173,10 +172,13 @@ describe('rules', () => {
     expect(by('other')).toEqual([false, 'forwarded']);
   });
 
-  it('in tables that could not be read, or are not looked at, are a caveat', () => {
-    const legacy = explainPacket({ ...view, legacyTables: ['ip nat'], otherTables: ['netdev filter'] }, packet);
+  it('that are not looked at are a caveat', () => {
+    const legacy = explainPacket(
+      { ...view, unseen: ['the nftables table netdev filter', 'the services of IPVS'] },
+      packet,
+    );
     expect(isComplete(legacy)).toBe(false);
-    expect(legacy.caveats).toEqual([expect.stringContaining('ip nat'), expect.stringContaining('netdev filter')]);
+    expect(legacy.caveats).toEqual([expect.stringContaining('netdev filter'), expect.stringContaining('IPVS')]);
   });
 
   it('of iptables-legacy and of nftables at one place: nobody sees which go first (nf_hook_entries_grow)', () => {

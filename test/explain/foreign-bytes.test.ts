@@ -20,8 +20,7 @@ const view: KernelView = {
   listeners: [],
   devices: {},
   forwarding6: false,
-  legacyTables: [],
-  otherTables: [],
+  unseen: [],
 };
 const bytes = fc.uint8Array({ maxLength: 200 }).map((array) => Buffer.from(array));
 const family = fc.constantFrom(4 as const, 6 as const);
