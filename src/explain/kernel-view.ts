@@ -74,7 +74,10 @@ export interface DeviceSettings {
  * of it is asked. It does not hold what netdev, bridge and arp tables, flowtables, tc and XDP do before or beside these rules.
  */
 export interface KernelView {
-  /** In the kernel's order: of two with the same place, the later one was made later. Those of iptables-legacy are in tables named `nat (legacy)`. */
+  /**
+   * In the kernel's order: of two with the same place, the later one was made later. Those of iptables-legacy are in tables named
+   * `nat (legacy)`.
+   */
   readonly chains: readonly Chain[];
   readonly rules: readonly InstalledRule[];
   readonly sets: readonly ViewSet[];
