@@ -85,6 +85,8 @@ export class PodService {
   #state: MeshState | undefined;
   #ids = 0;
   #closed = false;
+  /** Why, where nobody asked for it. */
+  #cause: Error | undefined;
 
   constructor(init: PodServiceInit) {
     this.#init = init;
@@ -175,9 +177,14 @@ export class PodService {
     else entry?.gone.take();
   }
 
-  /** The threads are gone, and everything of the pods with them. */
-  close(): void {
+  /**
+   * The threads are gone, or going, and everything of the pods with them.
+   *
+   * @param cause - where nobody asked for it
+   */
+  close(cause?: Error): void {
     this.#closed = true;
+    this.#cause ??= cause;
     for (const entry of this.#byId.values()) {
       entry.served.failure ??= 'the proxy was closed';
       entry.served.all.resolve();
@@ -254,7 +261,9 @@ export class PodService {
 
   #check(op: string): void {
     if (!this.#closed) return;
-    throw new ZtunnelError({ code: 'ERR_ZTUNNEL_CLOSED', op: `ztunnel.${op}`, message: 'the proxy is closed' });
+    const cause = this.#cause;
+    const message = cause === undefined ? 'the proxy is closed' : `the proxy is closed: ${messageOf(cause)}`;
+    throw new ZtunnelError({ code: 'ERR_ZTUNNEL_CLOSED', op: `ztunnel.${op}`, message, cause });
   }
 }
 

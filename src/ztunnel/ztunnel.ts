@@ -410,8 +410,8 @@ class NodeProxy implements Ztunnel {
     for (const waiter of this.#statsWaiters.values()) waiter.reject(closedError());
     this.#statsWaiters.clear();
     if (this.#closing !== undefined && error === undefined) return;
-    this.#pods.close();
     const failure = startFailure(error?.message ?? 'a data-plane thread ended by itself', error);
+    this.#pods.close(failure);
     this.#startup.reject(failure);
     this.#over.reject(failure);
     // One thread less has nobody to say that it is drained.
