@@ -6,12 +6,16 @@ import { Timer } from './timer-queue.ts';
 export interface IdleCollectorOptions {
   /** How long nothing must have happened. Default 1,000 ms. */
   readonly idleMs?: number;
-  /** How much the heap must have grown since the last time. Default 1 MiB. */
+  /** How much the heap must have grown since the last time, or else {@link leastEvents}. Default 1 MiB. */
   readonly growthBytes?: number;
+  /** How many events there must have been since the last time. Default 1,000. */
+  readonly leastEvents?: number;
   /** A heap beyond this is left to V8: going through it would keep the next connection waiting. Default 128 MiB, about 100 ms. */
   readonly mostHeapBytes?: number;
   /** Collects all garbage of this thread. Default: V8's own `gc()`. */
   readonly collect?: () => void;
+  /** Gives back what is free now. Default: nothing. */
+  readonly release?: () => void;
   /** Bytes of the heap that are in use, garbage included. Default: what V8 says. */
   readonly heapBytes?: () => number;
 }
@@ -25,18 +29,23 @@ export class IdleCollector {
   readonly #timer = new Timer({ onExpired: () => this.#check() });
   readonly #idleMs: number;
   readonly #growthBytes: number;
+  readonly #leastEvents: number;
   readonly #mostHeapBytes: number;
   readonly #collect: () => void;
+  readonly #release: (() => void) | undefined;
   readonly #heapBytes: () => number;
   #eventsSeen = -1;
   #settledBytes = 0;
+  #settledEvents = 0;
 
   constructor(reactor: Reactor, options: IdleCollectorOptions = {}) {
     this.#reactor = reactor;
     this.#idleMs = options.idleMs ?? 1_000;
     this.#growthBytes = options.growthBytes ?? 1 << 20;
+    this.#leastEvents = options.leastEvents ?? 1_000;
     this.#mostHeapBytes = options.mostHeapBytes ?? 128 << 20;
     this.#collect = options.collect ?? collectByV8();
+    this.#release = options.release;
     this.#heapBytes = options.heapBytes ?? (() => getHeapStatistics().used_heap_size);
     this.#arm();
   }
@@ -56,9 +65,12 @@ export class IdleCollector {
     this.#eventsSeen = eventsSeen;
     if (!isIdle) return;
     const heapBytes = this.#heapBytes();
-    if (heapBytes < this.#settledBytes + this.#growthBytes || heapBytes > this.#mostHeapBytes) return;
-    this.#collect();
+    const hasGrown = heapBytes >= this.#settledBytes + this.#growthBytes;
+    if (!hasGrown && eventsSeen < this.#settledEvents + this.#leastEvents) return;
+    if (heapBytes <= this.#mostHeapBytes) this.#collect();
+    this.#release?.();
     this.#settledBytes = this.#heapBytes();
+    this.#settledEvents = eventsSeen;
   }
 }
 

@@ -18,6 +18,7 @@
 
 export * from './constants.ts';
 export { FileDescriptor, openFile } from './file-descriptor.ts';
+export { releaseFreeMemory } from './free-memory.ts';
 export { check, type Libc, libc } from './libc.ts';
 export { type Address, errno, type NativeCallback, native, nativeCallback } from './native.ts';
 export { addressOf, NativeMemory } from './native-memory.ts';

@@ -9,6 +9,7 @@ import {
 } from '../engine/index.ts';
 import { messageOf } from '../errors/index.ts';
 import { PolicySet } from '../rbac/index.ts';
+import { releaseFreeMemory, releaseProgramPages } from '../system/index.ts';
 import { CLOSED_BY_DRAIN, CLOSED_BY_POLICY_CHANGE } from '../telemetry/index.ts';
 import { stillAllowed } from './authorize.ts';
 import { ConnectionLog } from './connection-log.ts';
@@ -19,6 +20,11 @@ import type { ProxyContext } from './proxy-context.ts';
 import { ProxyInstance } from './proxy-instance.ts';
 import { WorkloadsOfNode } from './served-workloads.ts';
 import { TlsContexts } from './tls-contexts.ts';
+
+function releaseMemory(): void {
+  releaseFreeMemory();
+  releaseProgramPages();
+}
 
 /** Bugs that are told of. */
 const MOST_BUGS = 100;
@@ -80,7 +86,7 @@ export class DataPlane {
     try {
       this.#node?.listen();
       this.#port.send({ type: 'listening' });
-      this.#collector = new IdleCollector(this.#proxy.reactor);
+      this.#collector = new IdleCollector(this.#proxy.reactor, { release: releaseMemory });
       this.#proxy.reactor.run();
     } finally {
       // Nothing closes a thread's descriptors when it ends.

@@ -44,6 +44,26 @@ describe('IdleCollector', () => {
     expect(collections).toBe(2);
   });
 
+  it('collects after much work too, which may have left the heap as it was', () => {
+    let events = 0;
+    Object.defineProperty(reactor, 'eventsSeen', { get: () => events });
+    start();
+    turnFor(60);
+    events = 999;
+    turnFor(60);
+    expect(collections).toBe(1);
+    events = 1000;
+    turnFor(60);
+    expect(collections).toBe(2);
+  });
+
+  it('gives back what is free after that', () => {
+    const order: string[] = [];
+    start({ collect: () => order.push('collect'), release: () => order.push('release') });
+    turnFor(60);
+    expect(order.slice(0, 2)).toEqual(['collect', 'release']);
+  });
+
   it('does not while there is something to do', () => {
     const busy = Object.defineProperty(reactor, 'eventsSeen', { get: () => performance.now() });
     start();
