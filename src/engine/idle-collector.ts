@@ -65,9 +65,10 @@ export class IdleCollector {
     this.#eventsSeen = eventsSeen;
     if (!isIdle) return;
     const heapBytes = this.#heapBytes();
+    if (heapBytes > this.#mostHeapBytes) return;
     const hasGrown = heapBytes >= this.#settledBytes + this.#growthBytes;
     if (!hasGrown && eventsSeen < this.#settledEvents + this.#leastEvents) return;
-    if (heapBytes <= this.#mostHeapBytes) this.#collect();
+    this.#collect();
     this.#release?.();
     this.#settledBytes = this.#heapBytes();
     this.#settledEvents = eventsSeen;
