@@ -127,6 +127,11 @@ export class Reactor {
     if (this.#handlers[pollable.fd] === pollable) this.#handlers[pollable.fd] = undefined;
   }
 
+  /** Is this descriptor somebody's here? */
+  watches(fd: number): boolean {
+    return this.#handlers[fd] !== undefined;
+  }
+
   /** Calls `work.onDeferred()` after the events of this turn, once. Deferred work may defer itself again: to the next turn. */
   defer(work: Deferred): void {
     if (work.deferred) return;

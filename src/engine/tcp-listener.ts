@@ -8,6 +8,7 @@ import {
   errno,
   type Libc,
   libc,
+  resetOnClose,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCKADDR_BYTES,
@@ -17,7 +18,7 @@ import { Timer } from './timer-queue.ts';
 
 /** Takes over accepted connections. */
 export interface ConnectionAcceptor {
-  /** `fd` is non-blocking and the acceptor's from here on; `source` is the peer. */
+  /** `fd` is non-blocking and the acceptor's from here on; `source` is the peer. Where this throws and nobody watches `fd`, it is reset. */
   onConnection(fd: number, source: SocketAddress): void;
 }
 
@@ -34,6 +35,9 @@ export class TcpListener implements Pollable {
   readonly #address = Buffer.alloc(SOCKADDR_BYTES);
   readonly #addressLength = new Int32Array(1);
   readonly #pause = new Timer({ onExpired: () => this.#reactor.modify(this, EPOLLIN) });
+  readonly #peer = Buffer.alloc(SOCKADDR_BYTES);
+  /** Being handed over. */
+  #accepted = -1;
   #open = true;
 
   /** @param fd - bound, listening and non-blocking */
@@ -49,6 +53,7 @@ export class TcpListener implements Pollable {
       this.#addressLength[0] = SOCKADDR_BYTES;
       const fd = this.#libc.accept4(this.fd, this.#address, this.#addressLength, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd >= 0) {
+        this.#accepted = fd;
         this.#acceptor.onConnection(fd, decodeSockaddr(this.#address));
         continue;
       }
@@ -57,6 +62,21 @@ export class TcpListener implements Pollable {
       if (reason !== EAGAIN) this.#rest();
       return;
     }
+  }
+
+  /** The acceptor threw: a connection that nobody has taken would stay open, and its client wait. */
+  onThrown(): void {
+    const fd = this.#accepted;
+    if (this.#reactor.watches(fd) || !this.#isAccepted(fd)) return;
+    resetOnClose(fd);
+    this.#libc.close(fd);
+  }
+
+  /** Its number may be another's, if the acceptor has closed it: the peer tells. */
+  #isAccepted(fd: number): boolean {
+    this.#peer.fill(0);
+    this.#addressLength[0] = SOCKADDR_BYTES;
+    return this.#libc.getpeername(fd, this.#peer, this.#addressLength) === 0 && this.#peer.equals(this.#address);
   }
 
   /** EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog, and epoll would announce it again at once. */

@@ -2,9 +2,9 @@ import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Reactor, TcpListener } from '../../src/engine/index.ts';
 import { openConnecting, openListener } from '../../src/socket/index.ts';
-import { F_GETFL, libc, O_NONBLOCK } from '../../src/system/index.ts';
+import { EPOLLIN, F_GETFL, libc, O_NONBLOCK } from '../../src/system/index.ts';
 import { withoutDescriptors } from './descriptor-limit.ts';
-import { localPort } from './sockets.ts';
+import { localPort, receiveNow } from './sockets.ts';
 import { openDescriptors, settle, turnUntil } from './turning.ts';
 
 let reactor: Reactor;
@@ -15,6 +15,11 @@ afterEach(() => reactor.close());
 
 const listening = () => openListener({ host: '127.0.0.1', port: 0, backlog: 512 }).release();
 const dial = (port: number) => openConnecting({ host: '127.0.0.1', port }).release();
+
+function closeAndReuse(fd: number): void {
+  libc().close(fd);
+  expect(libc().eventfd(0, 0)).toBe(fd);
+}
 
 describe('TcpListener', () => {
   it('hands over non-blocking descriptors with the address they come from', () => {
@@ -79,6 +84,36 @@ describe('TcpListener', () => {
     settle(reactor, 150);
     libc().close(client);
     expect(openDescriptors()).toBe(before);
+  });
+
+  it.each<[what: string, acceptor: (fd: number) => void, seen: string]>([
+    ['has done nothing with it: reset', () => {}, 'reset'],
+    ['has closed it: left alone, and who has its number now too', closeAndReuse, 'end'],
+    [
+      'has given it to somebody who is watched: theirs',
+      (fd) => reactor.add({ fd, onEvents: () => {} }, EPOLLIN),
+      'nothing',
+    ],
+  ])('an acceptor that throws when it %s; the next connection is accepted', (_what, acceptor, seen) => {
+    const fd = listening();
+    const accepted: number[] = [];
+    const listener = new TcpListener(reactor, fd, {
+      onConnection: (fd) => {
+        accepted.push(fd);
+        if (accepted.length > 1) return;
+        acceptor(fd);
+        throw new Error('weather');
+      },
+    });
+    const clients = [dial(localPort(fd)), dial(localPort(fd))];
+    expect(() => turnUntil(reactor, () => false)).toThrow('weather');
+    turnUntil(reactor, () => accepted.length === 2);
+    settle(reactor, 10);
+    const got = receiveNow(clients[0]!);
+    expect(Buffer.isBuffer(got) ? 'end' : (got ?? 'nothing')).toBe(seen);
+    if (seen === 'end') expect(libc().fcntl(accepted[0]!, F_GETFL, 0)).toBeGreaterThanOrEqual(0);
+    listener.close();
+    for (const each of [...clients, ...accepted]) libc().close(each);
   });
 
   it('refuses connections once closed', async () => {
