@@ -106,13 +106,13 @@ describe('capturedBy', () => {
   });
 });
 
-/** What a redirection of a pod could have left. */
+/** What a redirection of a pod could have left: rules, policy rules, and the routes of its table. */
 function traces(namespace: NetworkNamespace): string {
   const policy = ['-4', '-6'].map((family) => runIn(namespace, 'ip', family, 'rule'));
-  const table = ['-4', '-6'].map((family) => runIn(namespace, 'ip', family, 'route', 'show', 'table', 'all'));
-  // Link-local addresses come up by themselves, a moment after their device.
-  const routes = table.join('').replaceAll(/.*fe80::.*\n/g, '');
-  return [runIn(namespace, 'nft', 'list', 'ruleset'), ...policy, routes].join('');
+  const routes = ['-4', '-6'].map((family) =>
+    runIn(namespace, 'ip', family, 'route', 'show', 'table', 'all').match(/^.*table 100\b.*$/gm),
+  );
+  return [runIn(namespace, 'nft', 'list', 'ruleset'), ...policy, ...routes].join('');
 }
 
 /** Two captured connections a family, out of the pod and into it, each proved to go. */

@@ -43,7 +43,7 @@ export class Talk {
 }
 
 /** Which of them are no good any more: broke, or bring no block back within `withinMs`. */
-export async function stuck(talks: readonly Talk[], withinMs = 1500): Promise<string[]> {
+export async function stuck(talks: readonly Talk[], withinMs = 3000): Promise<string[]> {
   const before = talks.map(({ echoed }) => echoed);
   // More than a block, so that what came back was sent after the change that is looked at.
   const stands = (talk: Talk, i: number) => talk.echoed <= before[i]! + 1;

@@ -212,8 +212,9 @@ describeRequiring('watch', rootAndTools, () => {
         writeSysctl(there.node, 'net.ipv4.conf.vethza.accept_local', 0);
         const commands = Array.from({ length: 200 }, (_, i) => `rule add pref ${1000 + i} lookup main`).join('\n');
         runIn(there.node, 'bash', '-c', `printf '%s\\n' '${commands}' | ip -batch -`);
-        expect((await there.next('resynchronised')).role).toBe('node');
-        await there.next('repaired');
+        // With so little room any few notifications are too many, in the proxy's namespace too.
+        while ((await there.next('resynchronised')).role !== 'node');
+        if (inForce(there).length > 0) await there.next('repaired');
         expect(inForce(there)).toEqual([]);
         runIn(there.node, 'ip', 'rule', 'del', 'pref', '101');
         await there.next('repaired');
