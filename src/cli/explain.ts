@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { AmbientError, InvalidInputError } from '../errors/index.ts';
 import {
   explainPacket,
+  type FollowOptions,
   followPacket,
   formatExplanation,
   formatJourney,
@@ -31,8 +32,8 @@ service with several endpoints), every way is told. Sends nothing, changes nothi
   --in DEVICE                        the device it comes in by; "none" for a packet of a socket in the namespace
                                      (default: none for an address of the namespace, else where its route leads)
   --follow                           goes on in the next namespace where it leaves by a veth pair, a bridge or a tunnel,
-                                     until it is delivered, dropped, or leaves the machine; by the first way, where the
-                                     kernel throws dice
+                                     until it is delivered, dropped, or leaves the machine
+  --way N                            of --follow: which way to go where the kernel throws dice (default: 1, the first)
   --uid N, --gid N                   user and group of the socket that sends it, for rules that ask (default: unknown)
   --mark M                           the packet mark to begin with, 0x400 or 1024 (default: 0)
   --state new|established            (default: what the connection tracking table says, else new)
@@ -51,6 +52,7 @@ interface ExplainOptions {
   readonly findDevice: boolean;
   readonly json: boolean;
   readonly follow: boolean;
+  readonly way: number | undefined;
 }
 
 /**
@@ -75,7 +77,7 @@ export async function explainCommand(args: string[]): Promise<number> {
     throw new UsageError(`ambient explain: --in: there is no device ${JSON.stringify(packet.device)}`);
   }
   if (options.follow) {
-    const journey = usage(() => followPacket(namespace, packet, labelOf(options.namespace)));
+    const journey = usage(() => followPacket(namespace, packet, followOptions(options)));
     process.stdout.write(options.json ? `${JSON.stringify(journey)}\n` : formatJourney(journey));
     return isWhole(journey) ? 0 : 1;
   }
@@ -94,6 +96,7 @@ function parseExplainOptions(args: string[]): ExplainOptions | undefined {
       help: { ...flag, short: 'h' },
       json: flag,
       follow: flag,
+      way: text,
       uid: text,
       gid: text,
       netns: text,
@@ -133,7 +136,10 @@ function parseExplainOptions(args: string[]): ExplainOptions | undefined {
     ...(connectionMark === undefined ? {} : { connectionMark }),
   };
   const { netns: namespace, json, follow } = values;
-  return { namespace, packet, findDevice: values.in === undefined, json, follow };
+  const way = markOf('way', values.way);
+  if (way === 0) throw new UsageError('ambient explain: --way: the first way is 1');
+  if (way !== undefined && !follow) throw new UsageError('ambient explain: --way is for --follow');
+  return { namespace, packet, findDevice: values.in === undefined, json, follow, way };
 }
 
 function endpoint(option: string, text: string): { ip: string; port?: number } {
@@ -157,8 +163,8 @@ function found(view: KernelView, packet: Packet): Packet {
   return device === undefined ? packet : { ...packet, device };
 }
 
-function labelOf(name: string | undefined): { label?: string } {
-  return name === undefined ? {} : { label: name };
+function followOptions({ namespace, way }: ExplainOptions): FollowOptions {
+  return { ...(namespace === undefined ? {} : { label: namespace }), ...(way === undefined ? {} : { way }) };
 }
 
 function open(name: string | undefined): NetworkNamespace {

@@ -30,6 +30,8 @@ const TUNNEL_PORTS = { geneve: 6081, vxlan: 4789 } as const;
 export interface FollowOptions {
   /** What the first namespace is called. Default: its name, or `this namespace`. */
   readonly label?: string;
+  /** Which way is followed where the kernel throws dice, from 1; the first where there are not as many. Default 1. */
+  readonly way?: number;
   /** Looks at rules and routes, each bridge that shows a packet to iptables among them. Default 16. */
   readonly maxHops?: number;
   /** Namespaces that are looked at for the other end of a link. Default 1024. */
@@ -40,18 +42,18 @@ export interface FollowOptions {
 /**
  * {@link explainPacket}, and on through the namespaces of this machine: over veth pairs, bridges, and Geneve and VXLAN tunnels, each
  * with the rules and routes that it has, until the packet is delivered or dropped, leaves the machine, or cannot be followed. Where
- * the kernel throws dice, the first way is followed. Reads only.
+ * the kernel throws dice, one way is followed. Reads only.
  *
  * @param packet - as {@link explainPacket} takes it, in `namespace`, which stays the caller's
  * @throws as {@link readKernelView}, and InvalidInputError `ERR_EXPLAIN_INVALID` for an option
  */
 export function followPacket(namespace: NetworkNamespace, packet: Packet, options: FollowOptions = {}): Journey {
-  const { maxHops = MAX_HOPS, maxNamespaces = MAX_NAMESPACES, signal } = options;
-  for (const [field, value] of Object.entries({ maxHops, maxNamespaces })) {
+  const { way = 1, maxHops = MAX_HOPS, maxNamespaces = MAX_NAMESPACES, signal } = options;
+  for (const [field, value] of Object.entries({ way, maxHops, maxNamespaces })) {
     if (!Number.isInteger(value) || value < 1) throw invalid(field, `${value} is no whole number from 1 on`);
   }
   using finder = new NamespaceFinder(maxNamespaces);
-  const journey = new Following(finder, maxHops, signal);
+  const journey = new Following(finder, { way, maxHops, signal });
   const start = { label: options.label ?? namespace.name ?? 'this namespace', namespace };
   const ending = journey.go(start, packet, {}, 0);
   const { hops } = journey;
@@ -66,14 +68,22 @@ interface Stop {
   readonly passages: Passage[];
 }
 
+interface Settings {
+  readonly way: number;
+  readonly maxHops: number;
+  readonly signal: AbortSignal | undefined;
+}
+
 class Following {
   readonly #stops: Stop[] = [];
   readonly #finder: NamespaceFinder;
+  readonly #way: number;
   readonly #maxHops: number;
   readonly #signal: AbortSignal | undefined;
 
-  constructor(finder: NamespaceFinder, maxHops: number, signal: AbortSignal | undefined) {
+  constructor(finder: NamespaceFinder, { way, maxHops, signal }: Settings) {
     this.#finder = finder;
+    this.#way = way;
     this.#maxHops = maxHops;
     this.#signal = signal;
   }
@@ -94,7 +104,7 @@ class Following {
         return { kind: 'lost', reason: `it goes on, but only ${this.#maxHops} looks at rules and routes are told` };
       }
       const view = readKernelView(place.namespace, { packet, signal: this.#signal });
-      const explanation = explainFrom(view, packet, origin);
+      const explanation = chosen(explainFrom(view, packet, origin), this.#way);
       const passages: Passage[] = [];
       this.#stops.push({ place, tunnels, explanation, passages });
       const { ending, destination } = explanation;
@@ -182,6 +192,14 @@ class Following {
     last.passages.push({ kind: 'tunnel-end', device: taken.name, namespace: there.label });
     return { kind: 'taken out', place: there, device: taken.name, mark: last.explanation.mark ?? 0 };
   }
+}
+
+/** The same with another way in front, and nothing changed where there is none of that number. */
+function chosen(first: Explanation, way: number): Explanation {
+  const { otherwise = [], ...rest } = first;
+  const taken = otherwise[way - 2];
+  if (taken === undefined) return first;
+  return { ...taken, caveats: first.caveats, otherwise: [rest, ...otherwise.filter((other) => other !== taken)] };
 }
 
 interface TakenOut {

@@ -7,7 +7,8 @@ export function formatJourney({ hops, ending }: Journey): string {
     const inside =
       tunnels === 0 ? '' : tunnels === 1 ? ', the tunnel’s own packet' : `, the packet of tunnel ${tunnels}`;
     const ways = explanation.otherwise?.length ?? 0;
-    const chosen = ways === 0 || passages.length === 0 ? '' : `⇢ the first of these ${ways + 1} ways is followed\n`;
+    const chosen =
+      ways === 0 || passages.length === 0 ? '' : `⇢ of these ${ways + 1} ways, the one told first is followed\n`;
     const lines = passages.map((passage) => `${visible(`⇢ ${passageText(passage)}`)}\n`);
     return `${visible(`── ${namespace}${inside} ──`)}\n${formatExplanation(explanation)}${chosen}${lines.join('')}`;
   });

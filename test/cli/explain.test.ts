@@ -15,6 +15,8 @@ describe('ambient explain', () => {
     [[...flow, '--proto', 'icmp'], '--proto is tcp or udp'],
     [[...flow, '--state', 'related'], '--state is new or established'],
     [[...flow, '--uid', 'root'], '--uid: "root" is no 32-bit number'],
+    [[...flow, '--way', '2'], '--way is for --follow'],
+    [[...flow, '--way', '0', '--follow'], '--way: the first way is 1'],
     [[...flow, '--what'], "Unknown option '--what'"],
   ])('%j is bad usage: exit 2', async (args, message) => {
     const { code, stdout, stderr } = await ambient(['explain', ...args]);

@@ -196,8 +196,8 @@ describeRequiring('followPacket over a bridge', needs, () => {
     });
   });
 
-  it('where the kernel throws dice, the first way is followed, and that is said', async () => {
-    await withBridge((_node, a, b) => {
+  it('where the kernel throws dice, one way is followed, and that is said', async () => {
+    await withBridge((node, a, b) => {
       load(
         a,
         'table ip dice {\n  chain out { type nat hook output priority -100; dnat to numgen random mod 2 map { 0 : 10.5.0.3, 1 : 10.5.0.1 }; }\n}',
@@ -205,7 +205,11 @@ describeRequiring('followPacket over a bridge', needs, () => {
       const journey = followPacket(a, { ...between, destination: '10.99.0.1' });
       expect(journey.hops[0]!.explanation.otherwise).toHaveLength(1);
       expect(journey.hops.at(-1)).toMatchObject({ namespace: b.name, explanation: { destination: '10.5.0.3' } });
-      expect(formatJourney(journey)).toContain('⇢ the first of these 2 ways is followed\n⇢ veth: eth0');
+      const other = followPacket(a, { ...between, destination: '10.99.0.1' }, { way: 2 });
+      expect(other.hops[0]!.explanation.otherwise).toMatchObject([{ destination: '10.5.0.3' }]);
+      expect(other.hops.at(-1)).toMatchObject({ namespace: node.name, explanation: { destination: '10.5.0.1' } });
+      expect(followPacket(a, { ...between, destination: '10.99.0.1' }, { way: 3 }).hops).toEqual(journey.hops);
+      expect(formatJourney(journey)).toContain('⇢ of these 2 ways, the one told first is followed\n⇢ veth: eth0');
     });
   });
 
