@@ -81,6 +81,25 @@ describeRequiring('a lab without a mesh', { root: true, tools: ['ip', 'nft'] }, 
   });
 });
 
+describeRequiring('a lab that redirects in its pods', { root: true }, () => {
+  it('has a plan in force in each enrolled pod, and lets each node probe them', async () => {
+    const description = fresh();
+    const [nodeA, nodeB] = description.nodes;
+    const pods = nodeA!.pods.map((pod) => (pod.name === 'client2' ? { ...pod, enrolled: false } : pod));
+    await using lab = await createLab({ ...description, nodes: [{ ...nodeA!, pods }, nodeB!] }, { mode: 'pod' });
+    expect([...lab.redirections.keys()]).toEqual(['node-a', 'sleep', 'node-b', 'httpbin']);
+    expect(lab.redirection('node-a')!.readBack().pods).toEqual(['10.244.1.10']);
+    const closing = await Promise.all(['client2', 'httpbin', 'outside'].map((name) => answerer(lab, name, 80)));
+    // Nobody listens on 15001 and 15006: what is redirected is refused, what is not gets through.
+    await expect(ask(lab.namespace('sleep'), '172.18.0.100', 80)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+    await expect(ask(lab.namespace('outside'), '10.244.2.10', 80)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+    expect(await ask(lab.namespace('client2'), '172.18.0.100', 80)).toBe('172.18.0.2');
+    expect(await ask(lab.namespace('outside'), '10.244.1.11', 80)).toBe('172.18.0.100');
+    expect(await ask(lab.namespace('node-b'), '10.244.2.10', 80)).toBe('169.254.7.127');
+    for (const close of closing) close();
+  });
+});
+
 describeRequiring('a lab with redirection', { root: true }, () => {
   it('enrols the pods of each node, but for those that say no', async () => {
     const description = fresh();
