@@ -34,7 +34,8 @@ export interface Drained {
 /**
  * As {@link remove}, without breaking a connection: from now on nothing new is captured, by one transaction, and what is captured
  * goes on by the proxy until it ends or the deadline comes; then the rest goes. The proxy has to run as long. Where it is interrupted,
- * {@link remove} takes away what is left, and {@link apply} begins to capture again.
+ * {@link remove} takes away what is left, and {@link apply} begins to capture again; so does a {@link watch} of another process, which
+ * has to end before.
  *
  * A connection is known by connection tracking: by the NAT that the plan's rules did, or by {@link RedirectionPlan.captured}. What
  * is over but for its entry (TIME_WAIT, a DNS query with its answer) is not waited for.
