@@ -75,12 +75,11 @@ export class IdleCollector {
   }
 }
 
-/** `gc()` is a function of contexts made while the flag is set, and of no other. */
+/**
+ * `gc()` is a function of contexts made while the flag is set, and of no other. Flags are the whole process's: taken back here, it could
+ * be missing in another thread that is just making its context.
+ */
 function collectByV8(): () => void {
   setFlagsFromString('--expose-gc');
-  try {
-    return runInNewContext('gc') as () => void;
-  } finally {
-    setFlagsFromString('--no-expose-gc');
-  }
+  return runInNewContext('gc') as () => void;
 }
