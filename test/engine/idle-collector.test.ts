@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { IdleCollector, type IdleCollectorOptions, Reactor } from '../../src/engine/index.ts';
 
@@ -92,4 +94,15 @@ describe('IdleCollector', () => {
       expect(weak.filter((reference) => reference.deref() !== undefined)).toEqual([]);
     });
   });
+});
+
+it('is made by several threads at once: what V8 is told counts for all of them', async () => {
+  const page = new URL('../../src/engine/index.ts', import.meta.url).href;
+  const make = `import(${JSON.stringify(page)}).then(({ IdleCollector, Reactor }) => {
+    const reactor = new Reactor();
+    for (let i = 0; i < 200; i++) new IdleCollector(reactor).close();
+    reactor.close();
+  })`;
+  const threads = Array.from({ length: 4 }, () => new Worker(make, { eval: true }));
+  expect(await Promise.all(threads.map((thread) => once(thread, 'exit')))).toEqual([[0], [0], [0], [0]]);
 });
