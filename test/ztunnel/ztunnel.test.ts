@@ -185,8 +185,9 @@ describeRequiring('startZtunnel: a start that fails leaves nothing behind', { ro
     await start();
     const before = left();
     const error = await start();
+    // Fewer where a thread of the first start was still on its way out.
     await eventually(() => left().threads <= before.threads);
-    expect(left()).toEqual(before);
+    expect(left().descriptors).toBe(before.descriptors);
     if (error === undefined) throw new Error('it started');
     return error;
   }
@@ -239,7 +240,7 @@ describeRequiring('startZtunnel: a start that fails leaves nothing behind', { ro
       const before = left();
       expect(await start()).toBe(reason);
       await eventually(() => left().threads <= before.threads);
-      expect(left()).toEqual(before);
+      expect(left().descriptors).toBe(before.descriptors);
     }
   });
 
