@@ -18,8 +18,8 @@ export interface PeerSite {
   readonly directory: string;
 }
 
-/** How one pod's proxy is started. */
-export type ProxyCommand = (pod: PodName, meshPath: string) => Command;
+/** How one pod's proxy is started; undefined for a pod that the proxy of another one serves too. */
+export type ProxyCommand = (pod: PodName, meshPath: string) => Command | undefined;
 
 /** Options that only one of the peers has. */
 export interface PeerOptions {
@@ -53,7 +53,7 @@ export async function preparePeer(
   }
 }
 
-/** Alike for both: one proxy for one pod, its sockets marked, applications see the proxy's address. */
+/** Alike for both: sockets are marked, applications see the proxy's address. */
 function commonEnvironment(pod: PodName, meshPath: string): Record<string, string> {
   return {
     PROXY_MODE: 'dedicated',
@@ -78,20 +78,41 @@ async function prepareOurs(site: PeerSite, options: PeerOptions, signal: AbortSi
     for (const [file, pem] of Object.entries({ chain: chainPem, key: keyPem, roots: rootsPem })) {
       writeFileSync(join(folder, `${file}.pem`), pem, { mode: 0o600 });
     }
+    writeFileSync(join(folder, PODS_FILE), podsYaml(site.lab, node));
   }
   const { ambientBin, threads, cpuProfDirectory } = options;
   const profile = cpuProfDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${cpuProfDirectory}`];
-  return (pod, meshPath) => ({
-    program: process.execPath,
-    args: [...profile, ambientBin, 'ztunnel'],
-    environment: {
-      ...commonEnvironment(pod, meshPath),
-      TRUST_DOMAIN,
-      AMBIENT_NETNS: namespaceName(site.lab.description, pod),
-      AMBIENT_CA_DIR: join(site.directory, nodeOf(pod)),
-      ...(threads === undefined ? {} : { ZTUNNEL_WORKER_THREADS: String(threads) }),
-    },
-  });
+  return (pod, meshPath) => {
+    // One proxy a node, as everywhere but in a sidecar.
+    if (pod !== podsOf(nodeOf(pod))[0]!.name) return undefined;
+    return {
+      program: process.execPath,
+      args: [...profile, ambientBin, 'ztunnel'],
+      environment: {
+        ...commonEnvironment(pod, meshPath),
+        PROXY_MODE: 'shared',
+        TRUST_DOMAIN,
+        AMBIENT_PODS_PATH: join(site.directory, nodeOf(pod), PODS_FILE),
+        AMBIENT_CA_DIR: join(site.directory, nodeOf(pod)),
+        ...(threads === undefined ? {} : { ZTUNNEL_WORKER_THREADS: String(threads) }),
+      },
+    };
+  };
+}
+
+const PODS_FILE = 'pods.yaml';
+
+function podsOf(node: string): readonly (typeof PODS)[number][] {
+  return PODS.filter((pod) => pod.node === node);
+}
+
+/** The pods of a node, as `AMBIENT_PODS_PATH` has them. */
+function podsYaml(lab: Lab, node: string): string {
+  const pods = podsOf(node).map(
+    ({ name }) =>
+      `- {name: ${name}, namespace: ${NAMESPACE}, serviceAccount: ${name}, netns: ${namespaceName(lab.description, name)}}\n`,
+  );
+  return `pods:\n${pods.join('')}`;
 }
 
 function prepareZtunnel(site: PeerSite, { ztunnelBin }: PeerOptions): ProxyCommand {

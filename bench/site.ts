@@ -95,12 +95,9 @@ export class Site {
     if (this.#proxyCommand === undefined) return;
     await this.stopProxies();
     for (const { name } of PODS) {
-      const proxy = this.#processes.start(
-        `${this.peer} of ${name}`,
-        this.#proxyCommand(name, meshPath),
-        this.#logPath(name),
-      );
-      this.#proxies.set(name, proxy);
+      const command = this.#proxyCommand(name, meshPath);
+      if (command === undefined) continue;
+      this.#proxies.set(name, this.#processes.start(`${this.peer} of ${name}`, command, this.#logPath(name)));
     }
     for (const { name } of PODS)
       await this.#listening(this.lab.namespace(name), [OUTBOUND_PORT, INBOUND_PORT], `${this.peer} of ${name}`);
