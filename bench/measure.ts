@@ -11,7 +11,7 @@ import { podIp } from './topology.ts';
 /** How long a proxy is left alone before its memory is called idle, or settled; and where only the bench itself is tried. */
 const SETTLE_MS = 4_000;
 const SHORT_SETTLE_MS = 300;
-const WARM_UP_SECONDS = 1;
+const WARM_UP_SECONDS = 2;
 
 /** Every value that was measured: by row, figure and peer, one a round. */
 export class Samples {

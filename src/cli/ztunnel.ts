@@ -6,6 +6,7 @@ import { AmbientError, InvalidInputError, messageOf } from '../errors/index.ts';
 import { CertificateAuthority } from '../identity/index.ts';
 import { releaseProgramPages } from '../system/index.ts';
 import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../ztunnel/index.ts';
+import { yieldInBackground } from './background-threads.ts';
 
 const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environment variables
 
@@ -55,6 +56,7 @@ export async function ztunnelCommand(args: string[]): Promise<number> {
     return 2;
   }
   try {
+    yieldInBackground();
     await using ztunnel = await startZtunnel(options);
     log('info', 'ready');
     setTimeout(releaseProgramPages, RELEASE_PAGES_AFTER_MS).unref();
