@@ -94,6 +94,9 @@ function tune(namespace: NetworkNamespace, congestionControl: string | undefined
   if (congestionControl !== undefined) writeSysctl(namespace, CONGESTION_CONTROL, congestionControl);
   writeSysctl(namespace, 'net.ipv4.ip_local_port_range', '16384 65535');
   writeSysctl(namespace, 'net.ipv4.tcp_tw_reuse', 1);
+  // Tens of thousands of connections in seconds: what waits for late packets of the last ones would refuse the next.
+  writeSysctl(namespace, 'net.ipv4.tcp_max_tw_buckets', 0);
+  writeSysctl(namespace, 'net.netfilter.nf_conntrack_tcp_timeout_time_wait', 1);
 }
 
 /** What ztunnel's own script for a proxy beside one workload installs (facts section 7.5): TCP that is not the proxy's, not to lo. */
