@@ -129,20 +129,23 @@ async function weighConnections(site: Site, samples: Samples, options: MeasureOp
   await site.startProxies(meshPath);
   await site.prove();
   const held = (name: string) => ({ ip: podIp('p3'), logPath: join(site.directory, `${name}-connections.log`) });
-  // What the first of them bring with them once, compiled code most of all, is not what a connection weighs.
-  const first = await holdConnections(site.context(0), { ...held('first'), count: Math.ceil(count / 10) });
-  await settle();
-  await first.stop();
-  await settle();
-  const before = site.residentBytes();
-  const holder = await holdConnections(site.context(0), { ...held('open'), count });
+  // Beside some that are open already: what the first of them bring with them once, compiled code most of all, is not what a connection
+  // weighs.
+  const first = await holdConnections(site.context(0), { ...held('first'), count: Math.ceil(count / 5) });
   try {
     await settle();
-    const after = site.residentBytes();
-    const grown = Math.max(after.source - before.source, after.destination - before.destination);
-    samples.add(MEMORY_ROW, MEMORY_FIGURES.perConnection, site.peer, grown / 1000 / count);
+    const before = site.residentBytes();
+    const holder = await holdConnections(site.context(0), { ...held('open'), count });
+    try {
+      await settle();
+      const after = site.residentBytes();
+      const grown = Math.max(after.source - before.source, after.destination - before.destination);
+      samples.add(MEMORY_ROW, MEMORY_FIGURES.perConnection, site.peer, grown / 1000 / count);
+    } finally {
+      await holder.stop();
+    }
   } finally {
-    await holder.stop();
+    await first.stop();
   }
 }
 

@@ -49,20 +49,23 @@ export class NetworkNamespace {
    * the namespace for life. Synchronous only, since `setns` moves the thread and with it everything else that the thread would
    * run while waiting. May be nested. Where the way back fails, the process is aborted after one line on stderr.
    *
+   * @param home - the namespace that the thread is in, where the caller is certain of it: asking the kernel is half of the cost
    * @throws {SystemError} `syscall: 'setns'` (`EPERM` without CAP_SYS_ADMIN); `fn` was not called
-   * @throws {NetnsError} `ERR_NETNS_ASYNC` where `fn` is an async function (not called) or gives a promise back
+   * @throws {NetnsError} `ERR_NETNS_HOME` where `home` is closed; `ERR_NETNS_ASYNC` where `fn` is an async function (not called) or gives a promise back
    * @throws {AmbientError} `ERR_SYSTEM_CLOSED` after {@link close}
    */
-  run<T>(fn: () => T): T {
+  run<T>(fn: () => T, home?: NetworkNamespace): T {
     if (types.isAsyncFunction(fn)) throw asynchronous();
     settleThreadPool();
-    using here = openFile(CURRENT, O_RDONLY | O_CLOEXEC);
+    using opened = home === undefined ? openFile(CURRENT, O_RDONLY | O_CLOEXEC) : undefined;
+    const there = home ?? opened!;
+    if (there.closed) throw homeless();
     check(libc().setns(this.#descriptor.fd, CLONE_NEWNET), 'setns', this.#descriptor.subject, 'netns.run');
     let result: T;
     try {
       result = fn();
     } finally {
-      returnTo(here);
+      returnTo(there);
     }
     if (isThenable(result)) {
       // The caller gets our error; the promise's own failure must not take the process down on top of it.
@@ -103,7 +106,7 @@ export function runInNewNamespace<T>(fn: () => T): T {
   }
 }
 
-function returnTo(home: FileDescriptor): void {
+function returnTo(home: FileDescriptor | NetworkNamespace): void {
   // A closed descriptor counts as a failed return: its number may belong to another namespace by now.
   if (!home.closed && libc().setns(home.fd, CLONE_NEWNET) === 0) return;
   const line = `ambient-kit: cannot return to the network namespace this thread came from (setns: ${errnoName(errno())}), aborting\n`;
@@ -112,6 +115,14 @@ function returnTo(home: FileDescriptor): void {
   // process.abort() does not exist in workers, and a signal that the program may catch would let it go on.
   process.kill(process.pid, 'SIGKILL');
   for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}
+
+function homeless(): NetnsError {
+  return new NetnsError({
+    code: 'ERR_NETNS_HOME',
+    op: 'netns.run',
+    message: 'the namespace to return to is closed: the thread was not moved',
+  });
 }
 
 let threadPoolSettled = false;

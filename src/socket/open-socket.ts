@@ -109,7 +109,7 @@ function openIn(
   const family = checked.ip.family === 4 ? AF_INET : AF_INET6;
   const create = () => libc().socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   // The socket keeps the namespace it is made in, so everything after this line can be done from anywhere.
-  const made = options.namespace === undefined ? create() : options.namespace.run(create);
+  const made = options.namespace === undefined ? create() : options.namespace.run(create, options.home);
   const descriptor = new FileDescriptor(check(made, 'socket', subject, op), subject);
   try {
     const { fd } = descriptor;

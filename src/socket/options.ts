@@ -4,6 +4,8 @@ import type { NetworkNamespace } from '../netns/index.ts';
 export interface SocketOptions {
   /** Where the socket lives, for life; the namespace of the calling thread by default. May be closed once the socket is made. */
   readonly namespace?: NetworkNamespace | undefined;
+  /** The namespace that the calling thread is in, where that is known: see {@link NetworkNamespace.run}. Asked of the kernel by default. */
+  readonly home?: NetworkNamespace | undefined;
   /**
    * IP_TRANSPARENT, and IPV6_TRANSPARENT on an IPv6 socket: a listener receives connections to any address that TPROXY hands to
    * it, a connecting socket may have any source address. Needs CAP_NET_ADMIN. Off by default.

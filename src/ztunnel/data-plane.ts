@@ -8,6 +8,7 @@ import {
   type ReactorThreadData,
 } from '../engine/index.ts';
 import { messageOf } from '../errors/index.ts';
+import { currentNamespace } from '../netns/index.ts';
 import { PolicySet } from '../rbac/index.ts';
 import { releaseFreeMemory, releaseProgramPages } from '../system/index.ts';
 import { CLOSED_BY_DRAIN, CLOSED_BY_POLICY_CHANGE } from '../telemetry/index.ts';
@@ -49,6 +50,7 @@ export class DataPlane {
     this.#proxy = {
       options,
       reactor,
+      home: currentNamespace(),
       memory,
       pipes: new PipePool(),
       state: new MeshState(),
@@ -212,7 +214,7 @@ export class DataPlane {
   }
 
   #close(): void {
-    const { pipes, tls, log, reactor } = this.#proxy;
+    const { pipes, tls, log, reactor, home } = this.#proxy;
     this.#node?.close();
     this.#pods.close();
     tls.close();
@@ -221,5 +223,6 @@ export class DataPlane {
     this.#collector?.close();
     this.#port.close();
     reactor.close();
+    home.close();
   }
 }

@@ -26,6 +26,8 @@ export interface Dialler {
 export interface DiallerOptions {
   /** Where its sockets live; undefined: where the thread is. Stays its owner's. */
   readonly namespace?: NetworkNamespace | undefined;
+  /** Where the thread is, if that is known: see {@link NetworkNamespace.run}. Stays its owner's. */
+  readonly home?: NetworkNamespace | undefined;
   /** Bind to the client's own address. Off where the application may see the proxy's. */
   readonly originalSource: boolean;
   /** SO_MARK, by which in-pod redirection knows the proxy's packets from the application's; undefined: none. */
@@ -47,6 +49,7 @@ const MOST_TRIES = 100;
 /** A target that is the client itself is dialled from our own address (facts section 2.6 step 4). */
 export function createDialler({
   namespace,
+  home,
   originalSource,
   mark,
   localCongestionControl,
@@ -70,6 +73,7 @@ export function createDialler({
     const spoof = originalSource && sourceIp !== undefined && canonicalIp(sourceIp) !== canonicalIp(destination.ip);
     const target = {
       namespace,
+      home,
       host: destination.ip,
       port: destination.port,
       keepAlive: true,

@@ -1,5 +1,6 @@
 import type { MeshState, Workload } from '../discovery/index.ts';
 import type { EngineMemory, PipePool, Reactor } from '../engine/index.ts';
+import type { NetworkNamespace } from '../netns/index.ts';
 import type { PolicySet } from '../rbac/index.ts';
 import type { Authorized } from './authorize.ts';
 import type { ConnectionLog } from './connection-log.ts';
@@ -18,6 +19,8 @@ export interface LiveConnection {
 export interface ProxyContext {
   readonly options: DataPlaneOptions;
   readonly reactor: Reactor;
+  /** Where the thread is but for the moments in which it makes a socket elsewhere. */
+  readonly home: NetworkNamespace;
   readonly memory: EngineMemory;
   readonly pipes: PipePool;
   readonly state: MeshState;

@@ -60,6 +60,7 @@ export class ProxyInstance {
     this.#localCongestionControl = localCongestionControl(namespace);
     this.dialler = createDialler({
       namespace,
+      home: proxy.home,
       originalSource: options.originalSource,
       mark: options.packetMark,
       localCongestionControl: this.#localCongestionControl,

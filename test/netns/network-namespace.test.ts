@@ -21,6 +21,19 @@ describeRequiring('NetworkNamespace.run', { root: true, tools: ['ip', 'ss'] }, (
       expect(here()).toBe(home);
     }));
 
+  it('comes back to the home that it is told of, and goes nowhere where that is closed', () =>
+    withNamespaces(['inside'], async (inside) => {
+      const home = currentNamespace();
+      const before = home.inode;
+      expect(inside!.run(() => here(), home)).toBe(inside!.inode);
+      expect(here()).toBe(before);
+      home.close();
+      let called = false;
+      const enter = () => inside!.run(() => (called = true), home);
+      expect(enter).toThrow(expect.objectContaining({ code: 'ERR_NETNS_HOME' }));
+      expect([called, here()]).toEqual([false, before]);
+    }));
+
   it('comes back when the function throws', () =>
     withNamespaces(['a'], (a) => {
       const home = here();
