@@ -6,8 +6,8 @@ const WIDTH = 970;
 const MARGIN = 12;
 /** Speed or memory on the left, CPU time on the right. */
 const COLUMN_WIDTH = 474;
-const LABEL_WIDTH = 160;
-const BAR_WIDTH = 200;
+const LABEL_WIDTH = 176;
+const BAR_WIDTH = 190;
 const BAR_HEIGHT = 11;
 const BAR_STEP = 13;
 /** Room for the two lines of text beside the bars. */
@@ -50,7 +50,7 @@ export function drawChart({ machine, rounds, lines }: Report): string {
     pieces.push(...left.pieces, ...right.pieces);
     y = Math.max(left.end, right.end);
   }
-  const footer = `${machine.date.slice(0, 10)}, ${machine.processors} × ${machine.processor}, Linux ${machine.kernel}, Node ${machine.node}; median, minimum and maximum of ${rounds}; (×): in relation to ztunnel`;
+  const footer = `${machine.date.slice(0, 10)}, ${machine.processors} × ${machine.processor}, Linux ${machine.kernel} with ${machine.congestionControl}, Node ${machine.node}; median, minimum and maximum of ${rounds}; (×): in relation to ztunnel`;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y + BOTTOM}" width="${WIDTH}" role="img" aria-label="ambient-kit bench">
 <style>${STYLE}</style>
 ${text(MARGIN, 22, 'title', 'ambient-kit bench: identity check, ten policies and access log switched on')}
