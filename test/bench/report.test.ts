@@ -73,7 +73,7 @@ it('says of the redirection what was measured, what it is to stay below, and wha
 
 it('draws a bar for each peer, in proportion, and escapes what it writes', () => {
   const chart = drawChart(up1);
-  const widths = [...chart.matchAll(/class="(ours|ztunnel)" x="(?:172|646)"[^>]* width="([\d.]+)"/g)].map((m) =>
+  const widths = [...chart.matchAll(/class="(ours|ztunnel)" x="(?:188|662)"[^>]* width="([\d.]+)"/g)].map((m) =>
     Number(m[2]),
   );
   expect(widths).toHaveLength(4);
