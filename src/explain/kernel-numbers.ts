@@ -1,5 +1,7 @@
 /** Numbers of the kernel's headers that explanations need, in the kernel's spelling: those that codecs have too come from there. */
 
+import { ROUTE_TYPES } from '../netlink/route/names.ts';
+
 export { NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC } from '../netlink/nftables/chain.ts';
 export { NFPROTO_IPV4, NFPROTO_IPV6 } from '../netlink/nftables/constants.ts';
 export {
@@ -73,14 +75,6 @@ export const IFNAMSIZ = 16;
 /** Hook priorities of `<linux/netfilter_ipv4.h>`. */
 export const NF_IP_PRI_CONNTRACK = -200;
 
-// <linux/rtnetlink.h>: what a fib expression leaves in the register
-export const RTN_NUMBERS: Readonly<Record<string, number>> = {
-  unicast: 1,
-  local: 2,
-  broadcast: 3,
-  anycast: 4,
-  multicast: 5,
-  blackhole: 6,
-  unreachable: 7,
-  prohibit: 8,
-};
+const { throw: _never, ...answers } = ROUTE_TYPES;
+/** What a lookup of a route leaves in the register of a fib expression: `throw` sends the lookup on, and never comes out of it. */
+export const RTN_NUMBERS: Readonly<Record<string, number>> = answers;

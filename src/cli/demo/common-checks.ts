@@ -71,6 +71,22 @@ export function checkCiphertext(checks: Checks, wire: LinkEvidence): void {
   checks.that('link', 'wire', 'between the nodes', found, pass, 'ciphertext alone, no frame lost');
 }
 
+/** The same packet socket that sees no plaintext elsewhere does see it here. */
+export function checkPlaintext(checks: Checks, wire: LinkEvidence): void {
+  const pass = wire.tunnelSegments === 0 && wire.plaintextSegments > 0;
+  checks.that('link', 'wire', 'leaves the node', segmentsText(wire), pass, 'plaintext, no tunnel');
+}
+
+/** Nothing of it went over the link at all. */
+export function checkSilence(checks: Checks, wire: LinkEvidence): void {
+  const pass = wire.tunnelSegments === 0 && wire.plaintextSegments === 0 && wire.lost === 0;
+  checks.that('link', 'wire', 'between the nodes', segmentsText(wire), pass, 'nothing of it leaves the node');
+}
+
+function segmentsText({ tunnelSegments, plaintextSegments }: LinkEvidence): string {
+  return `${tunnelSegments} segments of port 15008, ${plaintextSegments} with plaintext`;
+}
+
 /** The proxy's decision and where it connected to. */
 export function checkDecision(checks: Checks, at: string, record: DecisionRecord | undefined, kind: string): void {
   const found =

@@ -4,6 +4,7 @@ import {
   check,
   FileDescriptor,
   IPPROTO_IP,
+  IPPROTO_IPV6,
   IPPROTO_RAW,
   libc,
   SOCK_CLOEXEC,
@@ -16,7 +17,6 @@ const IPT_SO_GET_INFO = 64;
 const IPT_SO_GET_ENTRIES = 65;
 const XT_TABLE_MAXNAMELEN = 32;
 const NF_INET_NUMHOOKS = 5;
-const IPPROTO_IPV6 = 41;
 // struct ipt_getinfo: name, valid_hooks, hook_entry[5], underflow[5], num_entries, size
 const INFO_BYTES = XT_TABLE_MAXNAMELEN + 4 + NF_INET_NUMHOOKS * 8 + 8;
 // struct ipt_get_entries: name, size, and entries that begin at a multiple of eight

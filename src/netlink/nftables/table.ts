@@ -21,7 +21,14 @@ export function encodeTable(table: Table, writer: MessageWriter): void {
 
 /** Reads an NFT_MSG_NEWTABLE; nothing for a family that is not ours. @throws {NetlinkError} `ERR_NETLINK_MALFORMED` */
 export function decodeTable(message: NetlinkMessage): Table | undefined {
-  const family = familyName(message.payload[0] ?? 0);
+  const { familyNumber, name, dormant } = decodeAnyTable(message);
+  const family = familyName(familyNumber);
+  if (family === undefined) return undefined;
+  return dormant ? { family, name, dormant } : { family, name };
+}
+
+/** As {@link decodeTable}, for a table of any family. */
+export function decodeAnyTable(message: NetlinkMessage): { familyNumber: number; name: string; dormant: boolean } {
   const reader = new AttributeReader(message.payload, 4);
   let name = '';
   let flags = 0;
@@ -30,8 +37,7 @@ export function decodeTable(message: NetlinkMessage): Table | undefined {
     else if (reader.type === NFTA_TABLE_FLAGS) flags = reader.u32be();
   }
   reader.check();
-  if (family === undefined) return undefined;
-  return (flags & NFT_TABLE_F_DORMANT) === 0 ? { family, name } : { family, name, dormant: true };
+  return { familyNumber: message.payload[0] ?? 0, name, dormant: (flags & NFT_TABLE_F_DORMANT) !== 0 };
 }
 
 /** As nft writes it: `ip ztunnel-mangle`. */

@@ -1,4 +1,11 @@
-import { checkAnswer, checkConntrack, checkDecision, checkVisited, seenByApp } from '../../common-checks.ts';
+import {
+  checkAnswer,
+  checkConntrack,
+  checkDecision,
+  checkPlaintext,
+  checkVisited,
+  seenByApp,
+} from '../../common-checks.ts';
 import { observedRequest } from '../../observed-request.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
 import { CLIENT, NODE_A_IP, OUTSIDE } from '../cast.ts';
@@ -29,10 +36,7 @@ async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
   checkVisited(checks, visits, { node: 'node-a', at: 'ztunnel-a' }, 'ztunnel-2', 'TPROXY to 15001');
   checks.is('ztunnel-a', 'log', 'original destination', records?.originalDestination, target);
   checkDecision(checks, 'ztunnel-a', records, 'tcp');
-  const passed = `${wire.tunnelSegments} segments of port 15008, ${wire.plaintextSegments} with plaintext`;
-  // The same packet socket that sees no plaintext elsewhere does see it here.
-  const isPlain = wire.tunnelSegments === 0 && wire.plaintextSegments > 0;
-  checks.that('link', 'wire', 'leaves the node', passed, isPlain, 'plaintext, no tunnel');
+  checkPlaintext(checks, wire);
   const masqueraded = ({ reply }: { reply: string }) => reply.includes(`> ${NODE_A_IP}:`);
   checkConntrack(checks, 'node-a', dialled, 'the proxy’s connection', masqueraded, `answers to ${NODE_A_IP}`);
   checks.is(OUTSIDE.name, 'answer', 'who answered', app, OUTSIDE.name);

@@ -1,4 +1,12 @@
-import { checkAnswer, checkConntrack, checkDecision, checkRbac, checkVisited, seenByApp } from '../../common-checks.ts';
+import {
+  checkAnswer,
+  checkConntrack,
+  checkDecision,
+  checkRbac,
+  checkSilence,
+  checkVisited,
+  seenByApp,
+} from '../../common-checks.ts';
 import { observedRequest } from '../../observed-request.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
 import { CLIENT, CLIENT2 } from '../cast.ts';
@@ -36,9 +44,7 @@ async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
   checkRbac(checks, 'ztunnel-a', inbound);
   checks.is(CLIENT2.name, 'answer', 'who answered', app, CLIENT2.name);
   checks.is(CLIENT2.name, 'answer', 'saw as its client', origin, CLIENT.ip);
-  const passed = `${wire.tunnelSegments} segments of port 15008, ${wire.plaintextSegments} with plaintext`;
-  const isSilent = wire.tunnelSegments === 0 && wire.plaintextSegments === 0 && wire.lost === 0;
-  checks.that('link', 'wire', 'between the nodes', passed, isSilent, 'nothing of it leaves the node');
+  checkSilence(checks, wire);
   checkConntrack(checks, 'node-a', open, 'connection', () => true, `from ${source} to ${target}`);
 
   return {

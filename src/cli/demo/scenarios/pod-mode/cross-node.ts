@@ -13,7 +13,7 @@ import { observedRequest } from '../../observed-request.ts';
 import { clusterNatBetween, routeDecisionText } from '../../observer.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
 import { CLIENT, HTTPBIN, VIP, VIP_PORT } from '../cast.ts';
-import { NOTED_MARK, TO_PROXY } from './in-pod.ts';
+import { checkRedirected, NOTED_MARK, TO_PROXY } from './in-pod.ts';
 
 export const crossNode: Scenario = {
   name: 'cross-node',
@@ -52,10 +52,7 @@ async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
   const origin = seenByApp(answer).origin;
 
   checkAnswer(checks, CLIENT.name, answer, source);
-  checkVisited(checks, visits, { node: 'sleep' }, 'nat-output-6', 'redirected to 15001 as it leaves');
-  const isRedirected = ({ reply }: { reply: string }) => reply === `127.0.0.1:15001 > ${source}`;
-  const toListener = 'answers from 127.0.0.1:15001';
-  checkConntrack(checks, 'sleep', captured, 'connection', isRedirected, toListener, NOTED_MARK);
+  checkRedirected(checks, visits, captured, source);
   const translated = clusterNatBetween(before, after, { node: 'node-a', hook: 'prerouting' }, `${VIP}:${VIP_PORT}`);
   checks.is('node-a', 'counters', 'connections that kube-proxy took', translated, 0);
   checks.is('ztunnel-a', 'log', 'original destination', outbound?.originalDestination, `${VIP}:${VIP_PORT}`);

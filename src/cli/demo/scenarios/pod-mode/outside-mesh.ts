@@ -1,8 +1,8 @@
-import { checkAnswer, checkConntrack, checkDecision, checkVisited, seenByApp } from '../../common-checks.ts';
+import { checkAnswer, checkConntrack, checkDecision, checkPlaintext, seenByApp } from '../../common-checks.ts';
 import { observedRequest } from '../../observed-request.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
 import { CLIENT, NODE_A_IP, OUTSIDE } from '../cast.ts';
-import { NOTED_MARK } from './in-pod.ts';
+import { checkRedirected } from './in-pod.ts';
 
 export const outsideMesh: Scenario = {
   name: 'outside-mesh',
@@ -29,15 +29,10 @@ async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
   const { app, origin } = seenByApp(answer);
 
   checkAnswer(checks, CLIENT.name, answer, source);
-  checkVisited(checks, visits, { node: 'sleep' }, 'nat-output-6', 'redirected to 15001 as it leaves');
-  const isRedirected = ({ reply }: { reply: string }) => reply === `127.0.0.1:15001 > ${source}`;
-  checkConntrack(checks, 'sleep', captured, 'connection', isRedirected, 'answers from 127.0.0.1:15001', NOTED_MARK);
+  checkRedirected(checks, visits, captured, source);
   checks.is('ztunnel-a', 'log', 'original destination', records?.originalDestination, target);
   checkDecision(checks, 'ztunnel-a', records, 'tcp');
-  // The same packet socket that sees no plaintext elsewhere does see it here.
-  const passed = `${wire.tunnelSegments} segments of port 15008, ${wire.plaintextSegments} with plaintext`;
-  const isPlain = wire.tunnelSegments === 0 && wire.plaintextSegments > 0;
-  checks.that('link', 'wire', 'leaves the node', passed, isPlain, 'plaintext, no tunnel');
+  checkPlaintext(checks, wire);
   const isOwn = ({ original, reply }: { original: string; reply: string }) =>
     !original.startsWith(`${source} `) && reply.includes(`> ${NODE_A_IP}:`);
   const expected = `from the pod, with a port of its own, answers to ${NODE_A_IP}`;

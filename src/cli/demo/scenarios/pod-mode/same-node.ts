@@ -1,8 +1,16 @@
-import { checkAnswer, checkConntrack, checkDecision, checkRbac, checkVisited, seenByApp } from '../../common-checks.ts';
+import {
+  checkAnswer,
+  checkConntrack,
+  checkDecision,
+  checkRbac,
+  checkSilence,
+  checkVisited,
+  seenByApp,
+} from '../../common-checks.ts';
 import { observedRequest } from '../../observed-request.ts';
 import { Checks, type Scenario, type ScenarioContext, type ScenarioEvidence } from '../../scenario.ts';
 import { CLIENT, CLIENT2 } from '../cast.ts';
-import { NOTED_MARK } from './in-pod.ts';
+import { checkRedirected, NOTED_MARK } from './in-pod.ts';
 
 export const sameNode: Scenario = {
   name: 'same-node',
@@ -35,16 +43,12 @@ async function run(context: ScenarioContext): Promise<ScenarioEvidence> {
   const { app, origin } = seenByApp(answer);
 
   checkAnswer(checks, CLIENT.name, answer, source);
-  checkVisited(checks, visits, { node: 'sleep' }, 'nat-output-6', 'redirected to 15001 as it leaves');
-  const isRedirected = ({ reply }: { reply: string }) => reply === `127.0.0.1:15001 > ${source}`;
-  checkConntrack(checks, 'sleep', captured, 'connection', isRedirected, 'answers from 127.0.0.1:15001', NOTED_MARK);
+  checkRedirected(checks, visits, captured, source);
   checks.is('ztunnel-a', 'log', 'original destination', outbound?.originalDestination, target);
   checkDecision(checks, 'ztunnel-a', outbound, 'local');
   checkRbac(checks, 'ztunnel-a', inbound);
   checks.is('node-a', 'conntrack', 'connections of sleep to client2', onNode.length, 0);
-  const passed = `${wire.tunnelSegments} segments of port 15008, ${wire.plaintextSegments} with plaintext`;
-  const isSilent = wire.tunnelSegments === 0 && wire.plaintextSegments === 0 && wire.lost === 0;
-  checks.that('link', 'wire', 'between the nodes', passed, isSilent, 'nothing of it leaves the node');
+  checkSilence(checks, wire);
   checkVisited(checks, visits, { node: 'client2' }, 'mangle-prerouting-1', 'the proxy’s connection is noted');
   checkConntrack(checks, 'client2', delivered, 'connection', () => true, 'from the client’s address', NOTED_MARK);
   checks.is(CLIENT2.name, 'answer', 'who answered', app, CLIENT2.name);
