@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { AmbientError, InvalidInputError, messageOf } from '../errors/index.ts';
 import { CertificateAuthority } from '../identity/index.ts';
-import { releaseProgramPages } from '../system/index.ts';
 import { readConfig, startZtunnel, type Ztunnel, type ZtunnelOptions } from '../ztunnel/index.ts';
 import { yieldInBackground } from './background-threads.ts';
 
@@ -33,8 +32,6 @@ const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environm
 SIGTERM and SIGINT drain, a second one cuts. Exit: 0 after a drain, 1 when it fails, 2 for a bad option or variable.
 `;
 
-/** When starting is over in every thread, so that what it needed is not needed again. */
-const RELEASE_PAGES_AFTER_MS = 2_000;
 /** What `startZtunnel` takes. */
 const MOST_THREADS = 64;
 /** The namespace that this process was started in. */
@@ -59,7 +56,6 @@ export async function ztunnelCommand(args: string[]): Promise<number> {
     yieldInBackground();
     await using ztunnel = await startZtunnel(options);
     log('info', 'ready');
-    setTimeout(releaseProgramPages, RELEASE_PAGES_AFTER_MS).unref();
     await untilToldToStop(ztunnel);
     return 0;
   } catch (error) {
