@@ -1,8 +1,9 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createNamespace, deleteNamespace, listNamespaces } from '../../src/netns/index.ts';
 import { EverybodysCopy } from '../support/everybodys-copy.ts';
+import { processesIn } from '../support/pid-namespace.ts';
 import { describeRequiring, NOBODY } from '../support/require.ts';
 import { freshPrefix, leftOf, NOTHING } from './ambient.ts';
 
@@ -57,17 +58,6 @@ async function processOf(run: Run): Promise<number> {
 }
 
 const pidNamespaceOf = (pid: number) => readlinkSync(`/proc/${pid}/ns/pid`);
-
-/** The processes in a pid namespace that still do anything. */
-function processesIn(namespace: string): string[] {
-  return readdirSync('/proc').filter((pid) => {
-    try {
-      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/ns/pid`) === namespace;
-    } catch {
-      return false;
-    }
-  });
-}
 
 describeRequiring(
   'ambient demo as nobody',

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { followPacket, formatJourney, isWhole, type Journey } from '../../src/explain/index.ts';
 import { createLab, twoNodes } from '../../src/lab/index.ts';
 import { deleteNamespace, type NetworkNamespace, openNamespace, writeSysctl } from '../../src/netns/index.ts';
@@ -82,9 +82,9 @@ describeRequiring('followPacket in a lab', needs, () => {
 
 /** A node with two pods at a bridge that has an address, as CNIs make it. */
 async function withBridge(
-  body: (node: NetworkNamespace, a: NetworkNamespace, b: NetworkNamespace) => void,
+  body: (node: NetworkNamespace, a: NetworkNamespace, b: NetworkNamespace) => void | Promise<void>,
 ): Promise<void> {
-  await withNamespaces(['follow-node', 'follow-a', 'follow-b'], (node, a, b) => {
+  await withNamespaces(['follow-node', 'follow-a', 'follow-b'], async (node, a, b) => {
     for (const one of [node, a, b]) writeSysctl(one, 'net.ipv6.conf.default.disable_ipv6', 1);
     runIn(node, 'ip', 'link', 'add', 'cni0', 'type', 'bridge');
     runIn(node, 'ip', 'address', 'add', '10.5.0.1/24', 'dev', 'cni0');
@@ -103,7 +103,7 @@ async function withBridge(
     runIn(node, 'ip', 'link', 'set', 'cni0', 'up');
     writeSysctl(node, 'net.ipv4.ip_forward', 1);
     load(node, COUNTING);
-    body(node, a, b);
+    await body(node, a, b);
   });
 }
 
@@ -197,7 +197,7 @@ describeRequiring('followPacket over a bridge', needs, () => {
   });
 
   it('where the kernel throws dice, one way is followed, and that is said', async () => {
-    await withBridge((node, a, b) => {
+    await withBridge(async (node, a, b) => {
       load(
         a,
         'table ip dice {\n  chain out { type nat hook output priority -100; dnat to numgen random mod 2 map { 0 : 10.5.0.3, 1 : 10.5.0.1 }; }\n}',
@@ -208,7 +208,11 @@ describeRequiring('followPacket over a bridge', needs, () => {
       const other = followPacket(a, { ...between, destination: '10.99.0.1' }, { way: 2 });
       expect(other.hops[0]!.explanation.otherwise).toMatchObject([{ destination: '10.5.0.3' }]);
       expect(other.hops.at(-1)).toMatchObject({ namespace: node.name, explanation: { destination: '10.5.0.1' } });
-      expect(followPacket(a, { ...between, destination: '10.99.0.1' }, { way: 3 }).hops).toEqual(journey.hops);
+      // Both anew, until the bridge has learnt what it learns meanwhile: a third way there is not.
+      await vi.waitFor(() => {
+        const first = followPacket(a, { ...between, destination: '10.99.0.1' });
+        expect(followPacket(a, { ...between, destination: '10.99.0.1' }, { way: 3 }).hops).toEqual(first.hops);
+      });
       expect(formatJourney(journey)).toContain('⇢ of these 2 ways, the one told first is followed\n⇢ veth: eth0');
     });
   });

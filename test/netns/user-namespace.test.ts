@@ -18,6 +18,7 @@ import {
   type UserNamespaceCommand,
   userNamespaceSupport,
 } from '../../src/netns/index.ts';
+import { processesIn } from '../support/pid-namespace.ts';
 import { describeUnless } from '../support/require.ts';
 
 const support = await userNamespaceSupport();
@@ -47,17 +48,6 @@ async function inside(script: string, options: Partial<UserNamespaceCommand> = {
 function evaluate(source: string): string {
   const module = `import * as netns from ${JSON.stringify(page)}; ${source}`;
   return `"$node" --input-type=module --eval '${module.replaceAll("'", "'\\''")}' >"$out"`;
-}
-
-/** The processes of a pid namespace, `pid:[4026532281]`, as seen from outside. */
-function processesIn(namespace: string): string[] {
-  return readdirSync('/proc').filter((pid) => {
-    try {
-      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/ns/pid`) === namespace;
-    } catch {
-      return false;
-    }
-  });
 }
 
 describeUnless(obstacle, 'in a user namespace', () => {

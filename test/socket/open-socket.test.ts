@@ -10,12 +10,12 @@ import {
   SO_KEEPALIVE,
   SOL_SOCKET,
   SOL_TCP,
-  TCP_CONGESTION,
   TCP_KEEPCNT,
   TCP_KEEPIDLE,
   TCP_KEEPINTVL,
   TCP_NODELAY,
 } from '../../src/system/index.ts';
+import { congestionControl } from '../support/congestion-control.ts';
 import { runIn, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 import { loadRules } from './lab.ts';
@@ -26,12 +26,6 @@ function option(fd: number, level: number, name: number): number {
   const value = new Int32Array(1);
   if (libc().getsockopt(fd, level, name, value, new Int32Array([4])) !== 0) throw new Error('getsockopt');
   return value[0]!;
-}
-
-function congestionControl(fd: number): string {
-  const name = Buffer.alloc(16);
-  if (libc().getsockopt(fd, SOL_TCP, TCP_CONGESTION, name, new Int32Array([16])) !== 0) throw new Error('getsockopt');
-  return name.toString('latin1').replace(/\0.*/s, '');
 }
 
 /** Waits up to a second for the connect to be over, and gives its SO_ERROR. */

@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { writeSysctl } from '../../src/netns/index.ts';
 import { listen } from '../../src/socket/index.ts';
-import { libc, SOL_TCP, TCP_CONGESTION } from '../../src/system/index.ts';
+import { libc } from '../../src/system/index.ts';
 import { createDialler } from '../../src/ztunnel/dialler.ts';
 import { localCongestionControl } from '../../src/ztunnel/local-congestion-control.ts';
+import { congestionControl } from '../support/congestion-control.ts';
 import { runIn, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 
@@ -45,9 +46,3 @@ describeRequiring('a dialler', { root: true, tools: ['ip'] }, () => {
       }
     }));
 });
-
-function congestionControl(fd: number): string {
-  const name = Buffer.alloc(16);
-  libc().getsockopt(fd, SOL_TCP, TCP_CONGESTION, name, Int32Array.of(16));
-  return name.toString('latin1').replace(/\0.*/s, '');
-}
