@@ -3,16 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { openNetlink } from '../src/netlink/index.ts';
 import { addAddress, addLink, setLink } from '../src/netlink/route/index.ts';
 import { createNamespace, deleteNamespace, type NetworkNamespace } from '../src/netns/index.ts';
-import {
-  type AddPodOptions,
-  apply,
-  hostProbes,
-  nodeMode,
-  type Pod,
-  podMode,
-  probe,
-  type Redirection,
-} from '../src/redirection/index.ts';
+import { apply, hostProbes, nodeMode, type Pod, podMode, probe, type Redirection } from '../src/redirection/index.ts';
 import { connect, listen } from '../src/socket/index.ts';
 import { type Spread, spread } from './statistics.ts';
 
@@ -52,8 +43,7 @@ export async function measureRules(options: RulesOptions): Promise<RulesLine[]> 
   const kernel = probe();
   const figures = [
     { figure: `apply of a pod's plan, ${OPEN_CONNECTIONS} connections open`, unit: 'ms', target: 10 },
-    { figure: `addPod of a starting pod beside ${enrolled.toLocaleString('en-US')} pods`, unit: 'ms', target: 1 },
-    { figure: `addPod of a running pod beside ${enrolled.toLocaleString('en-US')} pods`, unit: 'ms', target: 1 },
+    { figure: `addPod beside ${enrolled.toLocaleString('en-US')} pods`, unit: 'ms', target: 1 },
     { figure: `removePod beside ${enrolled.toLocaleString('en-US')} pods`, unit: 'ms', target: 1 },
     { figure: `${pods} pods of a node enrolled, node mode`, unit: 's', target: 3 },
     { figure: `${pods} pods of a node enrolled, pod mode`, unit: 's', target: 3 },
@@ -74,16 +64,14 @@ export async function measureRules(options: RulesOptions): Promise<RulesLine[]> 
     await withNode(options, 1, (node, ztunnel) => {
       const list = Array.from({ length: enrolled }, (_, i) => podAt(i, 'pod0'));
       using redirection = nodeModeOf(node, ztunnel, list);
-      const starting = membership(redirection, times * 10, { isStarting: true });
-      const running = membership(redirection, times, {});
-      values[1]!.push(starting.added);
-      values[2]!.push(running.added);
-      values[3]!.push(starting.removed);
+      const { added, removed } = membership(redirection, times * 10);
+      values[1]!.push(added);
+      values[2]!.push(removed);
     });
     await step(`${about} enrolling ${pods} pods on the node`);
     await withNode(options, pods, (node, ztunnel) => {
       using redirection = nodeModeOf(node, ztunnel, []);
-      values[4]!.push(
+      values[3]!.push(
         elapsedMs(() => {
           redirection.addPods(Array.from({ length: pods }, (_, i) => podAt(i, `pod${i}`)));
         }) / 1000,
@@ -92,7 +80,7 @@ export async function measureRules(options: RulesOptions): Promise<RulesLine[]> 
     await step(`${about} enrolling ${pods} pods in their namespaces`);
     await withNamespaces(options, pods + 1, ([host, ...namespaces]) => {
       using probes = apply(hostProbes(), { host: host! }, { kernel });
-      values[5]!.push(
+      values[4]!.push(
         elapsedMs(() => {
           for (const [i, pod] of namespaces.entries()) {
             apply(podMode(), { pod }, { kernel }).close();
@@ -152,16 +140,12 @@ async function podApply(
   return spread(took).median;
 }
 
-function membership(
-  redirection: Redirection,
-  times: number,
-  options: AddPodOptions,
-): { added: number; removed: number } {
+function membership(redirection: Redirection, times: number): { added: number; removed: number } {
   const added: number[] = [];
   const removed: number[] = [];
   const pod = { ip: '10.200.0.1', veth: 'pod0', comment: 'default/new' };
   for (let i = 0; i < times; i++) {
-    added.push(elapsedMs(() => redirection.addPod(pod, options)));
+    added.push(elapsedMs(() => redirection.addPod(pod)));
     removed.push(elapsedMs(() => redirection.removePod(pod.ip)));
   }
   return { added: spread(added).median, removed: spread(removed).median };

@@ -17,6 +17,8 @@ export {
   NFT_CT_DST,
   NFT_CT_MARK,
   NFT_CT_SRC,
+  NFT_CT_SRC_IP,
+  NFT_CT_SRC_IP6,
   NFT_CT_STATE,
   NFT_CT_STATUS,
   NFT_CT_ZONE,
@@ -59,9 +61,7 @@ export const NFT_CT_L3PROTOCOL = 7;
 export const NFT_CT_PROTOCOL = 10;
 export const NFT_CT_PROTO_SRC = 11;
 export const NFT_CT_PROTO_DST = 12;
-export const NFT_CT_SRC_IP = 19;
 export const NFT_CT_DST_IP = 20;
-export const NFT_CT_SRC_IP6 = 21;
 export const NFT_CT_DST_IP6 = 22;
 
 // enum nft_fib_flags

@@ -1,11 +1,12 @@
 import { ipBytes, parseIp } from '../ip/index.ts';
+import type { ConntrackTuple } from '../netlink/conntrack/index.ts';
 import { IP_CT_DIR_ORIGINAL } from '../netlink/nftables/expressions/ct.ts';
 import type { Expression } from '../netlink/nftables/index.ts';
 import { addressType } from './address-type.ts';
 import { connectionStatus } from './connection.ts';
 import * as n from './kernel-numbers.ts';
 import type { KernelView } from './kernel-view.ts';
-import type { Connection, PacketState } from './packet-state.ts';
+import type { Connection, Endpoints, PacketState } from './packet-state.ts';
 import { type Bytes, hostBytes, networkBytes, unknownBytes } from './registers.ts';
 import { lookUpRoute } from './route-lookup.ts';
 
@@ -110,7 +111,6 @@ function loadCt(
     return { bytes: hostBytes(connection === undefined ? 1 : n.CT_STATE_BITS[connection.state], 4) };
   }
   if (connection === undefined || connection.state === 'untracked') return 'break';
-  const end = originalEnd(key, connection);
   switch (key) {
     case n.NFT_CT_MARK:
       return known(hostBytes(connection.mark, 4), 'the connection mark');
@@ -125,29 +125,38 @@ function loadCt(
     case n.NFT_CT_ZONE:
       if (direction === undefined) return { bytes: hostBytes(state.zone, 2) };
   }
-  if (end === undefined || direction !== IP_CT_DIR_ORIGINAL) return unknown(16, `ct key ${key}`);
+  const first = direction === IP_CT_DIR_ORIGINAL ? originalPacket(connection) : replyPacket(connection);
+  const end = direction === undefined || first === undefined ? undefined : endOf(key, first);
+  if (end === undefined) return unknown(16, `ct key ${key}`);
   if (typeof end === 'string') return { bytes: [...ipBytes(parseIp(end))] };
   return known(networkBytes(end.port, 2), 'a port of the connection');
 }
 
-/** One part of the connection's first packet, as it was before any rule changed it. */
-function originalEnd(key: number, connection: Connection): string | { port: number | undefined } | undefined {
-  const { entry, direction, seen } = connection;
-  const original = entry?.original ?? (direction === 'original' ? seen : undefined);
-  if (original === undefined) return undefined;
+/** The connection's first packet, as it was before any rule changed it. */
+function originalPacket({ entry, direction, seen }: Connection): ConntrackTuple | Endpoints | undefined {
+  return entry?.original ?? (direction === 'original' ? seen : undefined);
+}
+
+/** What an answer to it looks like as it comes in, where that is known. */
+function replyPacket({ entry, direction, seen }: Connection): ConntrackTuple | Endpoints | undefined {
+  return entry?.reply ?? (direction === 'reply' ? seen : undefined);
+}
+
+/** One part of a packet, by the key that asks for it. */
+function endOf(key: number, { source, destination, sourcePort, destinationPort }: ConntrackTuple | Endpoints) {
   switch (key) {
     case n.NFT_CT_SRC:
     case n.NFT_CT_SRC_IP:
     case n.NFT_CT_SRC_IP6:
-      return original.source;
+      return source;
     case n.NFT_CT_DST:
     case n.NFT_CT_DST_IP:
     case n.NFT_CT_DST_IP6:
-      return original.destination;
+      return destination;
     case n.NFT_CT_PROTO_SRC:
-      return { port: original.sourcePort };
+      return { port: sourcePort };
     case n.NFT_CT_PROTO_DST:
-      return { port: original.destinationPort };
+      return { port: destinationPort };
     default:
       return undefined;
   }

@@ -1,11 +1,12 @@
 import { ipBytes, parseIp } from '../ip/index.ts';
-import type { ConntrackEntry } from '../netlink/conntrack/index.ts';
+import { type ConntrackEntry, IPS_SEEN_REPLY } from '../netlink/conntrack/index.ts';
 import type { Hook } from '../netlink/nftables/index.ts';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../system/index.ts';
 import type { Packet } from './packet.ts';
 import { networkBytes, UNKNOWN } from './registers.ts';
 
 const TH_SYN = 0x02;
+const TH_ACK = 0x10;
 
 /** What connection tracking knows of the packet; before its place in the hook (-200) nothing. */
 export interface Connection {
@@ -89,12 +90,23 @@ export class PacketState {
     return [0x45, 0, ...middle, this.protocolNumber, UNKNOWN, UNKNOWN, ...addresses];
   }
 
-  /** Ports, and of TCP the flags of a first packet. */
+  /**
+   * The flags of a TCP packet in its place: SYN opens a connection, SYN and ACK answer it, ACK is on all that follow. Of those it is
+   * one that begins and ends nothing.
+   */
+  get tcpFlags(): number {
+    const { state, direction, entry } = this.connection ?? {};
+    if (state === 'new') return TH_SYN;
+    if (state !== 'established') return UNKNOWN;
+    const isAnswer = direction === 'reply' && entry !== undefined && (entry.status & IPS_SEEN_REPLY) === 0;
+    return isAnswer ? TH_SYN | TH_ACK : TH_ACK;
+  }
+
+  /** Ports, and of TCP the flags. */
   transportHeader(): number[] {
     const header = [...networkBytes(this.sourcePort, 2), ...networkBytes(this.destinationPort, 2)];
     if (this.protocol === 'udp') return [...header, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN];
-    const flags = this.connection?.state === 'new' ? TH_SYN : UNKNOWN;
     const unknown = new Array<number>(8).fill(UNKNOWN);
-    return [...header, ...unknown, UNKNOWN, flags, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN];
+    return [...header, ...unknown, UNKNOWN, this.tcpFlags, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN];
   }
 }

@@ -16,7 +16,10 @@ export interface Packet {
   /** User and group of the socket that sends it, of a packet made here. Default: unknown. */
   readonly user?: number;
   readonly group?: number;
-  /** Default: what the connection tracking table says, and `new` for a connection that is not in it. */
+  /**
+   * Default: what the connection tracking table says, and `new` for a connection that is not in it. Of TCP a new packet is a SYN, and
+   * an established one has ACK, and neither SYN, FIN nor RST, unless it is the answer to a SYN.
+   */
   readonly state?: 'new' | 'established';
   /** The connection mark, for an established connection that is not in the table. Default: unknown. */
   readonly connectionMark?: number;

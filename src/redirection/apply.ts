@@ -10,7 +10,6 @@ import type { KernelFeatures } from './probe-features.ts';
 import { requireFeatures } from './probe-require.ts';
 import { Redirection } from './redirection.ts';
 import { renderNftables } from './render-nftables.ts';
-import { spareConnections } from './spare-connections.ts';
 import { Transaction } from './transaction.ts';
 
 /** Options of {@link apply}. */
@@ -71,11 +70,6 @@ export function applySide(
   applyPolicyRules(transaction, place, side);
   if (withRules) {
     const before = transaction.look(`${place.role}: rules`, () => readRules(place.netfilter, plan));
-    if (plan.pods.role === place.role) {
-      const podSets = [plan.pods.set, plan.pods.set6];
-      const known = before.sets.filter(({ set }) => podSets.includes(set.name)).flatMap(({ elements }) => elements);
-      sparePods(transaction, place, plan, new Set(known.map(({ key }) => key)));
-    }
     removeStrayRoutes(transaction, place, plan, side, routes);
     applyRules(transaction, place, plan, before);
   } else removeStrayRoutes(transaction, place, plan, side, routes);
@@ -91,16 +85,6 @@ function applySysctls(transaction: Transaction, place: Place, plan: RedirectionP
     if (before !== undefined) changed.push(before);
   }
   return changed;
-}
-
-function sparePods(transaction: Transaction, place: Place, plan: RedirectionPlan, known: ReadonlySet<string>): void {
-  const { spare, list } = plan.pods;
-  if (spare === undefined) return;
-  const fresh = list.map(({ ip }) => ip).filter((ip) => !known.has(ip));
-  // Not undone: a mark on a connection that no rule reads does nothing, and goes with the connection.
-  transaction.step(`${place.role}: open connections of ${fresh.length} pods`, () => {
-    spareConnections(place.netfilter, fresh, spare);
-  });
 }
 
 function applyPodRoutes(

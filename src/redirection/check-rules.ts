@@ -70,6 +70,8 @@ function checkMatch(op: string, rule: RulePlan, condition: Match, at: string, se
       return;
     case 'source-set':
     case 'destination-set':
+    case 'original-source-set':
+    case 'reply-source-set':
       for (const name of [condition.set, condition.set6]) {
         if (name === undefined || sets.some((set) => set.name === name)) continue;
         throw invalid(op, `${rule.id}.matches`, `there is no set ${name}`);

@@ -84,7 +84,7 @@ export {
 } from './probe-features.ts';
 export { featuresOf, requireFeatures, UnsupportedPlanError } from './probe-require.ts';
 export { countsBetween, type ReadBack, type RuleCount, readBack } from './read-back.ts';
-export { type AddPodOptions, Redirection } from './redirection.ts';
+export { Redirection } from './redirection.ts';
 export { remove } from './remove.ts';
 export { type IptablesOptions, type IptablesText, renderIptables } from './render-iptables.ts';
 export { renderNftText } from './render-nft-text.ts';

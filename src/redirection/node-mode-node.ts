@@ -9,7 +9,10 @@ export function nodeChains(options: NodeModeOptions, tunnelPort: number): ChainP
   const afterNat = (options.hostTraffic ?? 'after-nat') === 'after-nat';
   const before = 'before-others';
   return [
-    chain(prefix, 'mangle', 'prerouting', before, prerouting(options, tunnelPort)),
+    {
+      ...chain(prefix, 'mangle', 'prerouting', before, prerouting(options, tunnelPort, openedBefore(options))),
+      iptablesRules: prerouting(options, tunnelPort, openedBeforeByAnybody),
+    },
     chain(prefix, 'mangle', 'forward', before, saves('forward')),
     chain(prefix, 'mangle', 'input', before, saves('input')),
     afterNat
@@ -30,7 +33,7 @@ export function nodeChains(options: NodeModeOptions, tunnelPort: number): ChainP
   ];
 }
 
-function prerouting(options: NodeModeOptions, tunnelPort: number): RulePlan[] {
+function prerouting(options: NodeModeOptions, tunnelPort: number, spared: readonly RulePlan[]): RulePlan[] {
   const { ztunnelVeth, ztunnelIp, ztunnelIp6 } = options;
   const id = (number: number) => `prerouting-${number}`;
   const fromProxy: Match = { on: 'in-interface', name: ztunnelVeth };
@@ -61,6 +64,7 @@ function prerouting(options: NodeModeOptions, tunnelPort: number): RulePlan[] {
     rule(id(11), [marked(SKIP_MARK)], back),
     rule(id(12), [fromProxy], mark(CONNSKIP_MARK), 'the proxy, with its own address'),
     rule(id(13), [udp], mark(CONNSKIP_MARK), 'UDP is not captured'),
+    ...spared,
     rule(id(14), [marked(SKIP_MARK)], back),
     rule(
       id(15),
@@ -73,6 +77,45 @@ function prerouting(options: NodeModeOptions, tunnelPort: number): RulePlan[] {
     ),
   ];
 }
+
+const underWay: Match = { on: 'established' };
+
+/**
+ * Trap 3. What is under way and comes this far has no connmark, so the proxy has no part in it: of a captured connection the proxy's
+ * SYN-ACK is the first packet that makes it one under way, and rule 10 and the saves have marked it by then. The connection's own ends
+ * are asked for, since a packet's may be a service's or the node's here, ahead of NAT; and for enrolled pods alone, since a packet
+ * with this mark passes by the policy rules of others too. It is written on the packet, not on the connection.
+ */
+function openedBefore(options: NodeModeOptions): RulePlan[] {
+  const set = podsSet(options);
+  return [
+    rule(
+      'prerouting-open-1',
+      [underWay, { on: 'original-source-set', ...set }],
+      mark(SKIP_MARK),
+      'open since before its pod was enrolled',
+    ),
+    rule('prerouting-open-2', [underWay, { on: 'reply-source-set', ...set }], mark(SKIP_MARK)),
+    newInPlaceOfOld,
+  ];
+}
+
+/**
+ * Without it a pod's new connection would pass the proxy by where connection tracking still knows one of the same ports: of a pod that
+ * had the address before, say.
+ */
+const newInPlaceOfOld = rule(
+  'prerouting-open-3',
+  [{ on: 'tcp-syn' }, marked({ value: SKIP_MARK.value, mask: CONNSKIP_MARK.mask })],
+  { do: 'mark', value: 0, mask: SKIP_MARK.mask },
+  'a new connection, whatever was there before',
+);
+
+/** iptables cannot ask for the ends of a connection: there nobody's open connections are captured. */
+const openedBeforeByAnybody: readonly RulePlan[] = [
+  rule('prerouting-open-1', [underWay], mark(SKIP_MARK)),
+  newInPlaceOfOld,
+];
 
 function saves(hook: 'forward' | 'input'): RulePlan[] {
   return [CONNSKIP_MARK, PROXY_MARK].map((saved, i) =>

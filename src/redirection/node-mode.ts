@@ -1,14 +1,6 @@
 import type { Rule as PolicyRule, Route } from '../netlink/route/index.ts';
 import { checkNodeModeOptions } from './check-options.ts';
-import {
-  CONNSKIP_MARK,
-  ORG_SRC_RET_MARK,
-  OUTBOUND_MARK,
-  PROXY_MARK,
-  PROXYRET_MARK,
-  SKIP_MARK,
-  TPROXY_MARK,
-} from './marks.ts';
+import { ORG_SRC_RET_MARK, OUTBOUND_MARK, PROXY_MARK, PROXYRET_MARK, SKIP_MARK, TPROXY_MARK } from './marks.ts';
 import { nodeChains } from './node-mode-node.ts';
 import { NODE_ROLE, type NodeModeOptions, PODS_SET, PODS_SET6, podsSet, ZTUNNEL_ROLE } from './node-mode-options.ts';
 import { INBOUND_HBONE_PORT, proxyChains } from './node-mode-proxy.ts';
@@ -36,8 +28,11 @@ const NETWORKS6 = {
  * The node-level redirection of Istio 1.18 to 1.20, in the form seen working: facts section 7.6 with the cures of the traps
  * (node mode, traps 1 to 13). The node must forward (`net.ipv4.ip_forward=1`) and route to its pods' devices by its main table.
  *
- * Open connections of pods are spared as far as connection tracking knows them. Where nothing tracked connections before (no
- * kube-proxy, no NAT), put the plan in force without pods, and enrol them when their connections have been used once more.
+ * What was open before its pod was enrolled goes on past the proxy, either way and idle or not, by rules between 13 and 14 (trap 3):
+ * they ask connection tracking, which has to have seen both ends speak. A connection whose SYN is repeated after enrolment is
+ * captured. Where nothing tracked connections before (no kube-proxy, no NAT), put the plan in force without pods, and enrol them
+ * when their connections have been used once more. iptables cannot ask whose a connection is: by {@link renderIptables} every
+ * connection that is under way and not captured, of pods that are not enrolled too, passes by policy rules behind 100.
  *
  * The original knew IPv4 only. With `hostIp6` and `ztunnelIp6` every chain, rule, policy rule and route is there for IPv6 as well, by
  * the same marks and numbers; set {@link PODS_SET6} and the IPv6 addresses of istioin and istioout are this library's own. The node
@@ -99,7 +94,6 @@ export function nodeMode(options: NodeModeOptions): RedirectionPlan {
         // Trap 12: a gateway that answers by proxy ARP would do so after up to 0.8 s.
         { name: 'net.ipv4.neigh.{veth}.proxy_delay', value: '0' },
       ],
-      spare: CONNSKIP_MARK,
       list: options.pods ?? [],
     },
     captured: { connmark: PROXY_MARK, tunnelPort: INBOUND_HBONE_PORT },

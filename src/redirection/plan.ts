@@ -98,7 +98,7 @@ export interface ChainPlan {
    */
   readonly place: 'before-others' | 'beside-others' | 'after-nat';
   readonly rules: readonly RulePlan[];
-  /** For iptables, which has no place `after-nat` that routes a packet again: these rules, before others. */
+  /** For iptables, where it cannot say `rules`, or has no place `after-nat` that routes a packet again: these, before others. */
   readonly iptablesRules?: readonly RulePlan[];
 }
 
@@ -128,7 +128,11 @@ export type Match =
       readonly not?: boolean;
     }
   | { readonly on: 'source' | 'destination'; readonly ip: string; readonly ip6?: string; readonly not?: boolean }
+  /** TCP's SYN without ACK, FIN and RST: it opens a connection. Says the protocol too. */
+  | { readonly on: 'tcp-syn' }
   | { readonly on: 'source-set' | 'destination-set'; readonly set: string; readonly set6?: string }
+  /** By connection tracking, whatever NAT does: who opened the connection, or who answers. iptables has no such condition. */
+  | { readonly on: 'original-source-set' | 'reply-source-set'; readonly set: string; readonly set6?: string }
   /** The source address is one of this namespace's own. */
   | { readonly on: 'source-local' }
   /** A socket of this namespace sends it; not so for the last ACK of a closed one (trap 2). In output and postrouting. */
@@ -192,8 +196,6 @@ export interface PodsPlan {
   readonly route6?: Omit<Route, 'destination'>;
   /** With `{veth}` where the pod's device goes. */
   readonly sysctls: readonly SysctlPlan[];
-  /** What connections get that were open before their pod was enrolled, so that they go on undisturbed (trap 3); nothing if left out. */
-  readonly spare?: Mark;
   readonly list: readonly Pod[];
 }
 
@@ -215,6 +217,11 @@ export function addressIn(
   return [where.ip, where.ip6].find((ip) => ip !== undefined && parseIp(ip).family === family);
 }
 
+/** Whether a condition is that an address is in a set. */
+export function asksSet(match: Match): match is Extract<Match, { set: string }> {
+  return 'set' in match;
+}
+
 /** The set that a condition means in this family. @param sets - those of the rule's side */
 export function setIn(
   family: IpFamily,
@@ -231,8 +238,7 @@ export function isRuleIn(family: IpFamily, rule: RulePlan, sets: readonly SetPla
   if (addressed && addressIn(family, action) === undefined) return false;
   return rule.matches.every((match) => {
     if (match.on === 'source' || match.on === 'destination') return addressIn(family, match) !== undefined;
-    if (match.on === 'source-set' || match.on === 'destination-set') return setIn(family, match, sets) !== undefined;
-    return true;
+    return !asksSet(match) || setIn(family, match, sets) !== undefined;
   });
 }
 

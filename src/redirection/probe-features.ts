@@ -32,7 +32,7 @@ export const features = {
   },
   socket: { what: 'the socket match', kernelOption: 'CONFIG_NFT_SOCKET', instead: 'mark connections instead' },
   ct: {
-    what: 'marks and states of connections',
+    what: 'marks, states and ends of connections',
     kernelOption: 'CONFIG_NFT_CT, CONFIG_NF_CONNTRACK_MARK',
     instead: 'nothing: without them later packets cannot be told from first ones',
   },
@@ -71,7 +71,7 @@ export const features = {
   conntrack: {
     what: 'connection tracking over netlink',
     kernelOption: 'CONFIG_NF_CT_NETLINK',
-    instead: 'leave `pods.spare` out of the plan; connections that are open when a pod is enrolled break then',
+    instead: 'redirect pods as they start, and `remove()` without draining: no plan needs it',
   },
   ipset: {
     what: 'ipset',

@@ -53,7 +53,6 @@ export function requireFeatures(plan: RedirectionPlan, kernel: KernelFeatures = 
 export function featuresOf(plan: RedirectionPlan): Feature[] {
   const needed = new Set<Feature>();
   for (const link of plan.links) if (link.kind !== 'existing') needed.add(link.kind);
-  if (plan.pods.spare !== undefined) needed.add('conntrack');
   for (const side of plan.sides) {
     for (const { family } of side.policyRules) needed.add(family === 4 ? 'policy-routing' : 'policy-routing-ipv6');
     const { tables, chains, sets, rules } = nftablesRuleset(plan, side.role);

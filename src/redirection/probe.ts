@@ -25,6 +25,8 @@ const isTransparent: Expression[] = [
   { type: 'socket', key: 0, dreg: 1 },
   { type: 'cmp', sreg: 1, op: 0, value: Uint8Array.of(1) },
 ];
+// NFT_CT_SRC_IP, original direction, into register 1: since Linux 4.17.
+const openedBySomebody: Expression[] = [{ type: 'ct', key: 19, dreg: 1, direction: 0 }];
 
 interface Scratch {
   readonly route: Netlink;
@@ -90,7 +92,11 @@ const attempts: Readonly<Record<Feature, (scratch: Scratch) => void>> = {
     tryRule(scratch, 'ip6', 'filter', 'prerouting', [...match.l4proto('tcp'), ...statement.tproxy('::1', 15001)]),
   socket: (scratch) => tryRule(scratch, 'ip', 'filter', 'prerouting', isTransparent),
   ct: (scratch) =>
-    tryRule(scratch, 'ip', 'filter', 'prerouting', [...match.ctState('established'), ...statement.ctMark(1, 1)]),
+    tryRule(scratch, 'ip', 'filter', 'prerouting', [
+      ...match.ctState('established'),
+      ...openedBySomebody,
+      ...statement.ctMark(1, 1),
+    ]),
   'ct-zone': (scratch) => tryRule(scratch, 'ip', 'filter', 'prerouting', statement.ctZone(1), -300),
   nat: (scratch) => tryRule(scratch, 'ip', 'nat', 'prerouting', statement.keepDestination()),
   redirect: (scratch) =>

@@ -9,17 +9,7 @@ import { type Pod, podRoute, podSet, podSysctls, type RedirectionPlan } from './
 import { type ReadBack, readBackFrom } from './read-back.ts';
 import { removeFrom } from './remove.ts';
 import { nftablesRuleset } from './render-nftables.ts';
-import { spareConnections } from './spare-connections.ts';
 import { Transaction } from './transaction.ts';
-
-/** How pods are enrolled. */
-export interface AddPodOptions {
-  /**
-   * The pods have opened no connection yet, as when their sandboxes are being made: there is none to spare, so connection tracking is
-   * not read, which takes milliseconds however few connections there are. Default false.
-   */
-  readonly isStarting?: boolean;
-}
 
 /**
  * A plan in force, as {@link apply} gives it. Holds two netlink sockets per role until `close()`, which leaves the redirection in
@@ -63,24 +53,24 @@ export class Redirection implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Enrols a pod: its open connections are spared, then set entry and route go in together. Doing it again changes nothing, and
-   * with another comment the comment alone: the address has gone to another pod.
+   * Enrols a pod: set entry, then route. What it has open goes on as the plan's rules say. Doing it again changes nothing, and with
+   * another comment the comment alone: the address has gone to another pod.
    *
    * @returns false if it was enrolled already
    * @throws {InvalidInputError} `ERR_REDIRECTION_INVALID`, also where its address is enrolled for another device
    * @throws {RedirectionError} `ERR_REDIRECTION_FAILED`; the pod is not enrolled
    */
-  addPod(pod: Pod, options: AddPodOptions = {}): boolean {
-    return this.#enrol('addPod', [pod], () => 'pod', options) === 1;
+  addPod(pod: Pod): boolean {
+    return this.#enrol('addPod', [pod], () => 'pod') === 1;
   }
 
   /**
-   * As {@link addPod}, several pods or none: for a node's pods at the start, since connection tracking is read once for all of them.
+   * As {@link addPod}, several pods or none: for a node's pods at the start, all or none of them.
    *
    * @returns how many were not enrolled yet
    */
-  addPods(pods: readonly Pod[], options: AddPodOptions = {}): number {
-    return this.#enrol('addPods', pods, (i) => `pods[${i}]`, options);
+  addPods(pods: readonly Pod[]): number {
+    return this.#enrol('addPods', pods, (i) => `pods[${i}]`);
   }
 
   /**
@@ -166,12 +156,7 @@ export class Redirection implements Disposable, AsyncDisposable {
     this.close();
   }
 
-  #enrol(
-    op: string,
-    pods: readonly Pod[],
-    field: (i: number) => string,
-    { isStarting = false }: AddPodOptions,
-  ): number {
+  #enrol(op: string, pods: readonly Pod[], field: (i: number) => string): number {
     this.#check(op);
     const plan = this.#plan;
     const { fresh, renamed } = this.#sorted(op, pods, field);
@@ -180,13 +165,6 @@ export class Redirection implements Disposable, AsyncDisposable {
     const changed = fresh.flatMap((pod) =>
       podSysctls(plan, pod).map((sysctl) => applySysctl(transaction, place, sysctl)),
     );
-    const { spare } = plan.pods;
-    const ips = fresh.map(({ ip }) => ip);
-    if (spare !== undefined && !isStarting) {
-      transaction.step(`${place.role}: open connections of ${ips.length === 1 ? ips[0] : `${ips.length} pods`}`, () => {
-        spareConnections(place.netfilter, ips, spare);
-      });
-    }
     transaction.step(
       place.role,
       () => this.#elements('addElements', fresh).commit(place.netfilter),

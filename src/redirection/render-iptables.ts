@@ -123,20 +123,20 @@ function tableText(
 }
 
 function rulesOf(chain: ChainPlan): readonly RulePlan[] {
-  if (chain.place !== 'after-nat') return chain.rules;
   if (chain.iptablesRules !== undefined) return chain.iptablesRules;
+  if (chain.place !== 'after-nat') return chain.rules;
   const field = `${chain.table} ${chain.name}`;
   throw invalid('renderIptables', field, 'iptables has no place after NAT that routes a packet again');
 }
 
 /** The rule as `iptables -S` writes it, without `-A` and the chain: plain conditions, then modules, then the target. */
 function ruleSpec(rule: RulePlan, chain: ChainPlan, where: Surroundings): string {
-  const plain = rule.matches.map((match) => plainText(match, where)).filter((text) => text !== '');
+  const plain = rule.matches.map((match) => plainText(rule, match, where)).filter((text) => text !== '');
   const modules = rule.matches.map((match) => moduleText(match, where)).filter((text) => text !== '');
   return [...plain, ...modules, `-j ${targetText(rule, chain, where)}`].join(' ');
 }
 
-function plainText(match: Match, { family }: Surroundings): string {
+function plainText(rule: RulePlan, match: Match, { family }: Surroundings): string {
   const not = 'not' in match && match.not ? '! ' : '';
   const whole = family === 4 ? '/32' : '/128';
   switch (match.on) {
@@ -150,6 +150,11 @@ function plainText(match: Match, { family }: Surroundings): string {
       return `${not}-d ${addressIn(family, match)}${whole}`;
     case 'protocol':
       return `-p ${match.protocol}`;
+    case 'tcp-syn':
+      return '-p tcp';
+    case 'original-source-set':
+    case 'reply-source-set':
+      throw invalid('renderIptables', rule.id, 'iptables has no condition on a set for the ends of a connection');
     default:
       return '';
   }
@@ -164,6 +169,8 @@ function moduleText(match: Match, { family, sets }: Surroundings): string {
     case 'protocol':
       if (match.destinationPort !== undefined) return `-m ${match.protocol} ${not}--dport ${match.destinationPort}`;
       return match.sourcePort === undefined ? '' : `-m ${match.protocol} ${not}--sport ${match.sourcePort}`;
+    case 'tcp-syn':
+      return '-m tcp --tcp-flags FIN,SYN,RST,ACK SYN';
     case 'source-set':
       return `-m set --match-set ${setIn(family, match, sets)?.name} src`;
     case 'destination-set':

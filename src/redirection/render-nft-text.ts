@@ -118,6 +118,12 @@ function matchText(match: Match, { family, sets }: Surroundings): string {
       return `${ip} saddr @${setIn(family, match, sets)?.name}`;
     case 'destination-set':
       return `${ip} daddr @${setIn(family, match, sets)?.name}`;
+    case 'original-source-set':
+      return `ct original ${ip} saddr @${setIn(family, match, sets)?.name}`;
+    case 'reply-source-set':
+      return `ct reply ${ip} saddr @${setIn(family, match, sets)?.name}`;
+    case 'tcp-syn':
+      return 'tcp flags & (fin | syn | rst | ack) == syn';
     case 'source-local':
       return 'fib saddr type local';
     case 'own-socket':

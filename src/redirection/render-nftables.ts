@@ -18,6 +18,7 @@ import { invalid } from './error.ts';
 import {
   type Action,
   addressIn,
+  asksSet,
   type ChainPlan,
   familiesOf,
   type IpFamily,
@@ -191,6 +192,12 @@ function renderMatch(condition: Match, { family, sets }: Surroundings): Expressi
       return match.sourceInSet(setIn(family, condition, sets)!.name, family);
     case 'destination-set':
       return match.destinationInSet(setIn(family, condition, sets)!.name, family);
+    case 'original-source-set':
+      return match.originalSourceInSet(setIn(family, condition, sets)!.name, family);
+    case 'reply-source-set':
+      return match.replySourceInSet(setIn(family, condition, sets)!.name, family);
+    case 'tcp-syn':
+      return match.tcpSyn();
     case 'source-local':
       return match.sourceIsLocal();
     case 'own-socket':
@@ -257,7 +264,5 @@ export function savedValue(rule: RulePlan, action: Action & { do: 'save-mark' })
 }
 
 function setsOf(rule: RulePlan, family: IpFamily, sets: readonly SetPlan[]): SetPlan[] {
-  return rule.matches.flatMap((condition) =>
-    condition.on === 'source-set' || condition.on === 'destination-set' ? [setIn(family, condition, sets)!] : [],
-  );
+  return rule.matches.flatMap((condition) => (asksSet(condition) ? [setIn(family, condition, sets)!] : []));
 }

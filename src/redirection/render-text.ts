@@ -133,6 +133,12 @@ function matchText(match: Match): string {
       return `from ${bothText(match.set, match.set6)}`;
     case 'destination-set':
       return `to ${bothText(match.set, match.set6)}`;
+    case 'original-source-set':
+      return `opened by ${bothText(match.set, match.set6)}`;
+    case 'reply-source-set':
+      return `answered by ${bothText(match.set, match.set6)}`;
+    case 'tcp-syn':
+      return 'tcp syn';
     case 'source-local':
       return 'from this node';
     case 'own-socket':

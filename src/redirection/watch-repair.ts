@@ -4,7 +4,6 @@ import { applyLink } from './apply-links.ts';
 import type { Kernel, Place } from './kernel.ts';
 import type { RedirectionPlan, Role } from './plan.ts';
 import { elementsOf, nftablesRuleset } from './render-nftables.ts';
-import { spareConnections } from './spare-connections.ts';
 import { Transaction } from './transaction.ts';
 import type { Difference } from './verify-difference.ts';
 
@@ -62,27 +61,11 @@ function withoutLostDevices(plan: RedirectionPlan, differences: readonly Differe
 /** The members of the plan's sets alone, in every table that has them, by one transaction. */
 function repairMembers(transaction: Transaction, plan: RedirectionPlan, { role, netfilter }: Place): void {
   const batch = new Batch();
-  const fresh = new Set<string>();
   for (const set of nftablesRuleset(plan, role).sets) {
     const wanted = new Map(elementsOf(plan, role, set.name).map((element) => [element.key, element]));
     const there = transaction.look(`${role}: set ${set.name}`, () => listElements(netfilter, set));
     const stray = there.filter(({ key }) => !wanted.delete(key));
     batch.addElements(set, [...wanted.values()]).deleteElements(set, stray);
-    for (const key of wanted.keys()) fresh.add(key);
   }
-  const { spare } = plan.pods;
-  if (spare !== undefined) spareFresh(transaction, role, netfilter, [...fresh], spare);
   transaction.step(role, () => batch.commit(netfilter));
-}
-
-function spareFresh(
-  transaction: Transaction,
-  role: Role,
-  netfilter: Place['netfilter'],
-  ips: readonly string[],
-  spare: NonNullable<RedirectionPlan['pods']['spare']>,
-): void {
-  transaction.step(`${role}: open connections of ${ips.length} pods`, () => {
-    spareConnections(netfilter, ips, spare);
-  });
 }

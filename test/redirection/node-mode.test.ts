@@ -26,10 +26,18 @@ describe('nodeMode', () => {
     expect(JSON.stringify(nodeMode(options))).not.toMatch(/nft|priority":-|iifname|verdict|sreg|dreg/);
   });
 
-  it('has rules 1 to 15 of facts section 7.6, in order', () => {
+  it('has rules 1 to 15 of facts section 7.6, in order, and between 13 and 14 those of trap 3', () => {
     const { rules } = chain(nodeMode(options), 'node', 'mangle', 'ztunnel-PREROUTING');
-    expect(rules.map(({ id }) => id)).toEqual(Array.from({ length: 15 }, (_, i) => `prerouting-${i + 1}`));
-    expect(rules.map(({ action }) => ('value' in action ? action.value : action.do))).toEqual([
+    const original = rules.filter(({ id }) => !id.startsWith('prerouting-open-'));
+    expect(original.map(({ id }) => id)).toEqual(Array.from({ length: 15 }, (_, i) => `prerouting-${i + 1}`));
+    expect(rules.slice(12, 17).map(({ id }) => id)).toEqual([
+      'prerouting-13',
+      'prerouting-open-1',
+      'prerouting-open-2',
+      'prerouting-open-3',
+      'prerouting-14',
+    ]);
+    expect(original.map(({ action }) => ('value' in action ? action.value : action.do))).toEqual([
       0x200,
       'return',
       0x200,

@@ -34,7 +34,6 @@ describe('featuresOf', () => {
       'nat',
       'route-chain',
       'policy-routing',
-      'conntrack',
       'veth',
     ]);
     const local = featuresOf(nodeMode({ ...options, tunnel: { kind: 'geneve' }, hostTraffic: 'local-source' }));

@@ -12,50 +12,56 @@ const hooks = {
  * Plans of every rule that all renderings can say: each condition and action in every table and hook that the kernel allows it in.
  * One role, `node`, without links and routes.
  */
-export const randomPlan: fc.Arbitrary<RedirectionPlan> = fc
-  .record({
-    families: fc.constantFrom([4] as const, [4, 6] as const),
-    chains: fc.array(chain(), { minLength: 1, maxLength: 5 }),
-    pods: fc.uniqueArray(pod(), { selector: ({ ip }) => ip, maxLength: 6 }),
-  })
-  .map(({ families, chains, pods }): RedirectionPlan => {
-    const known = new Map(chains.map((chain) => [`${chain.table} ${chain.hook}`, chain]));
-    let count = 0;
-    const named = [...known.values()].map((chain) => ({
-      ...chain,
-      rules: chain.rules.map((rule) => ({ ...rule, id: `rule-${++count}` })),
-    }));
-    const sets = [
-      { name: 'pods', family: 4 },
-      { name: 'pods-v6', family: 6 },
-    ] as const;
-    return {
-      name: 'random',
-      families,
-      links: [],
-      sides: [
-        {
-          role: 'node',
-          addresses: [],
-          sysctls: [],
-          routes: [],
-          policyRules: [],
-          sets: sets.slice(0, families.length),
-          // Without IPv6 there is no set for it, and so no condition on one.
-          chains: families.length === 2 ? named : named.map(withoutSet6),
-        },
-      ],
-      pods: {
-        role: 'node',
-        set: 'pods',
-        ...(families.length === 2 ? { set6: 'pods-v6' } : {}),
-        sysctls: [],
-        list: families.length === 2 ? pods : pods.filter(({ ip }) => !ip.includes(':')),
-      },
-    };
-  });
+export const randomPlan = fc.array(chain(false), { minLength: 1, maxLength: 5 }).chain(planOf);
 
-function chain(): fc.Arbitrary<ChainPlan> {
+/** The same with what iptables cannot say. */
+export const randomNftPlan = fc.array(chain(true), { minLength: 1, maxLength: 5 }).chain(planOf);
+
+function planOf(chains: readonly ChainPlan[]): fc.Arbitrary<RedirectionPlan> {
+  return fc
+    .record({
+      families: fc.constantFrom([4] as const, [4, 6] as const),
+      pods: fc.uniqueArray(pod(), { selector: ({ ip }) => ip, maxLength: 6 }),
+    })
+    .map(({ families, pods }): RedirectionPlan => {
+      const known = new Map(chains.map((chain) => [`${chain.table} ${chain.hook}`, chain]));
+      let count = 0;
+      const named = [...known.values()].map((chain) => ({
+        ...chain,
+        rules: chain.rules.map((rule) => ({ ...rule, id: `rule-${++count}` })),
+      }));
+      const sets = [
+        { name: 'pods', family: 4 },
+        { name: 'pods-v6', family: 6 },
+      ] as const;
+      return {
+        name: 'random',
+        families,
+        links: [],
+        sides: [
+          {
+            role: 'node',
+            addresses: [],
+            sysctls: [],
+            routes: [],
+            policyRules: [],
+            sets: sets.slice(0, families.length),
+            // Without IPv6 there is no set for it, and so no condition on one.
+            chains: families.length === 2 ? named : named.map(withoutSet6),
+          },
+        ],
+        pods: {
+          role: 'node',
+          set: 'pods',
+          ...(families.length === 2 ? { set6: 'pods-v6' } : {}),
+          sysctls: [],
+          list: families.length === 2 ? pods : pods.filter(({ ip }) => !ip.includes(':')),
+        },
+      };
+    });
+}
+
+function chain(isNft: boolean): fc.Arbitrary<ChainPlan> {
   const places = Object.entries(hooks).flatMap(([table, names]) =>
     names.map((hook) => ({ table, hook }) as Pick<ChainPlan, 'table' | 'hook'>),
   );
@@ -65,23 +71,28 @@ function chain(): fc.Arbitrary<ChainPlan> {
       table: fc.constant(where.table),
       hook: fc.constant(where.hook),
       place: fc.constantFrom('before-others', 'beside-others'),
-      rules: fc.array(rule(where), { maxLength: 6 }),
+      rules: fc.array(rule(where, isNft), { maxLength: 6 }),
     }),
   );
 }
 
-function rule(where: Pick<ChainPlan, 'table' | 'hook'>): fc.Arbitrary<RulePlan> {
-  return fc.record({ matches: matches(where.hook), action: action(where) }).map(({ matches: some, action }) => {
+function rule(where: Pick<ChainPlan, 'table' | 'hook'>, isNft: boolean): fc.Arbitrary<RulePlan> {
+  return fc.record({ matches: matches(where.hook, isNft), action: action(where) }).map(({ matches: some, action }) => {
     // NAT to a port and TPROXY need to know the protocol, a save the bits.
     const needed: Match[] = [];
     if ('port' in action) needed.push({ on: 'protocol', protocol: 'tcp' });
     if (action.do === 'save-mark') needed.push({ on: 'mark', value: action.mask, mask: action.mask });
-    const kinds = new Set(needed.map(({ on }) => on));
-    return { id: '', matches: [...needed, ...some.filter(({ on }) => !kinds.has(on))], action };
+    const kinds = new Set(needed.map(kindOf));
+    return { id: '', matches: [...needed, ...some.filter((match) => !kinds.has(kindOf(match)))], action };
   });
 }
 
-function matches(hook: ChainPlan['hook']): fc.Arbitrary<Match[]> {
+/** One of a kind in a rule: iptables takes a protocol once. */
+function kindOf({ on }: Match): Match['on'] {
+  return on === 'tcp-syn' ? 'protocol' : on;
+}
+
+function matches(hook: ChainPlan['hook'], isNft: boolean): fc.Arbitrary<Match[]> {
   const incoming = hook === 'prerouting' || hook === 'input' || hook === 'forward';
   const outgoing = hook === 'output' || hook === 'postrouting' || hook === 'forward';
   const not = fc.boolean().map((value) => (value ? { not: true } : {}));
@@ -98,9 +109,13 @@ function matches(hook: ChainPlan['hook']): fc.Arbitrary<Match[]> {
       .tuple(fc.constantFrom('source', 'destination'), ends(), not)
       .map(([on, both, rest]): Match => ({ on, ...both, ...rest })),
     fc.constantFrom('source-set', 'destination-set').map((on): Match => ({ on, set: 'pods', set6: 'pods-v6' })),
-    fc.constantFrom<Match>({ on: 'established' }, { on: 'source-local' }),
+    fc.constantFrom<Match>({ on: 'established' }, { on: 'source-local' }, { on: 'tcp-syn' }),
   ];
   const device = fc.constantFrom('eth0', 'istioin', 'a.b-c_d', '0123456789abcde');
+  if (isNft) {
+    const ends = fc.constantFrom('original-source-set', 'reply-source-set');
+    kinds.push(ends.map((on): Match => ({ on, set: 'pods', set6: 'pods-v6' })));
+  }
   if (incoming) {
     kinds.push(fc.tuple(device, not).map(([name, rest]): Match => ({ on: 'in-interface', name, ...rest })));
   }
@@ -108,7 +123,7 @@ function matches(hook: ChainPlan['hook']): fc.Arbitrary<Match[]> {
     kinds.push(fc.tuple(device, not).map(([name, rest]): Match => ({ on: 'out-interface', name, ...rest })));
   }
   if (hook === 'output' || hook === 'postrouting') kinds.push(fc.constant<Match>({ on: 'own-socket' }));
-  return fc.uniqueArray(fc.oneof(...kinds), { selector: ({ on }) => on, maxLength: 4 });
+  return fc.uniqueArray(fc.oneof(...kinds), { selector: kindOf, maxLength: 4 });
 }
 
 function action({ table, hook }: Pick<ChainPlan, 'table' | 'hook'>): fc.Arbitrary<Action> {
@@ -170,8 +185,7 @@ function pod(): fc.Arbitrary<Pod> {
 
 function withoutSet6(chain: ChainPlan): ChainPlan {
   const strip = (match: Match): Match => {
-    if (match.on !== 'source-set' && match.on !== 'destination-set') return match;
-    return { on: match.on, set: match.set };
+    return 'set' in match ? { on: match.on, set: match.set } : match;
   };
   return { ...chain, rules: chain.rules.map((rule) => ({ ...rule, matches: rule.matches.map(strip) })) };
 }

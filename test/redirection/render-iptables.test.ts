@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { hostProbes, nodeMode, podMode, renderIptables } from '../../src/redirection/index.ts';
+import {
+  type ChainPlan,
+  hostProbes,
+  nodeMode,
+  podMode,
+  type RedirectionPlan,
+  renderIptables,
+} from '../../src/redirection/index.ts';
 import { runIn, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 import { editRules } from './edit-plan.ts';
@@ -13,7 +20,7 @@ const options = {
 };
 
 describe('renderIptables', () => {
-  it('of nodeMode() is the articles’ lines (node mode, section 2)', () => {
+  it('of nodeMode() is the articles’ lines, and two for trap 3 (node mode, section 2)', () => {
     const { iptables, ip6tables, ipset } = renderIptables(nodeMode({ ...options, captureDns: true }), 'node');
     expect(iptables.split('\n')).toEqual([
       '*mangle',
@@ -40,6 +47,8 @@ describe('renderIptables', () => {
       '-A ztunnel-PREROUTING -m mark --mark 0x200/0x200 -j RETURN',
       '-A ztunnel-PREROUTING -i vethza -j MARK --set-xmark 0x220/0x220',
       '-A ztunnel-PREROUTING -p udp -j MARK --set-xmark 0x220/0x220',
+      '-A ztunnel-PREROUTING -m conntrack --ctstate RELATED,ESTABLISHED -j MARK --set-xmark 0x200/0x200',
+      '-A ztunnel-PREROUTING -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark --mark 0x200/0x220 -j MARK --set-xmark 0x0/0x200',
       '-A ztunnel-PREROUTING -m mark --mark 0x200/0x200 -j RETURN',
       '-A ztunnel-PREROUTING -p tcp -m set --match-set ztunnel-pods-ips src -j MARK --set-xmark 0x100/0x100',
       '-A ztunnel-FORWARD -m mark --mark 0x220/0x220 -j CONNMARK --save-mark --nfmask 0x220 --ctmask 0x220',
@@ -121,20 +130,24 @@ describe('renderIptables', () => {
     expect(renderIptables(podMode(), 'nobody')).toEqual({ iptables: '', ip6tables: '', ipset: '', remove });
   });
 
-  it('refuses a tproxy that goes on, a chain after NAT without its other form, and names too long, by name', () => {
+  it('refuses a tproxy that goes on, rules and places that it does not have, and names too long, by name', () => {
     const plan = nodeMode(options);
     const goesOn = editRules(plan, 'ztunnel-1', (rule) => {
       const { action } = rule;
       return [{ ...rule, action: action.do === 'tproxy' ? { ...action, otherwise: 'next-rule' } : action }];
     });
     expect(() => renderIptables(goesOn, 'ztunnel')).toThrow(expect.objectContaining({ field: 'ztunnel-1' }));
-    const sides = plan.sides.map((side) => ({
-      ...side,
-      chains: side.chains.map(({ iptablesRules: _, ...chain }) => chain),
-    }));
-    expect(() => renderIptables({ ...plan, sides }, 'node')).toThrow(
-      expect.objectContaining({ field: 'mangle ztunnel-OUTPUT' }),
-    );
+    const asForNft = (hook: string): RedirectionPlan => {
+      const inNftOnly = ({ iptablesRules: _, ...chain }: ChainPlan): ChainPlan => chain;
+      const chainOf = (chain: ChainPlan) => (chain.hook === hook ? inNftOnly(chain) : chain);
+      return { ...plan, sides: plan.sides.map((side) => ({ ...side, chains: side.chains.map(chainOf) })) };
+    };
+    for (const [hook, field] of [
+      ['output', 'mangle ztunnel-OUTPUT'],
+      ['prerouting', 'prerouting-open-1'],
+    ] as const) {
+      expect(() => renderIptables(asForNft(hook), 'node')).toThrow(expect.objectContaining({ field }));
+    }
     const long = nodeMode({ ...options, name: 'a-name-of-twenty-bytes' });
     expect(() => renderIptables(long, 'node')).toThrow(expect.objectContaining({ field: 'chain' }));
   });

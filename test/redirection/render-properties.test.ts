@@ -15,7 +15,7 @@ import { elementsOf, nftablesRuleset } from '../../src/redirection/render-nftabl
 import { runIn, withNamespaces } from '../support/namespaces.ts';
 import { describeRequiring } from '../support/require.ts';
 import { loadText, renderingTools, unloadIptables } from './load-rendering.ts';
-import { randomPlan } from './random-plan.ts';
+import { randomNftPlan, randomPlan } from './random-plan.ts';
 
 const tools = ['iptables-nft-save', 'ip6tables-nft-save', ...renderingTools];
 
@@ -87,18 +87,19 @@ function lines(text: string): string[] {
 describeRequiring('any plan, rendered, loaded and read back, is the same', { root: true, tools }, () => {
   async function check(
     numRuns: number,
+    plans: fc.Arbitrary<RedirectionPlan>,
     body: (plan: RedirectionPlan, one: NetworkNamespace, other: NetworkNamespace) => void,
   ): Promise<void> {
     await withNamespaces(['one', 'other'], (one, other) => {
       fc.assert(
-        fc.property(randomPlan, (plan) => body(plan, one!, other!)),
+        fc.property(plans, (plan) => body(plan, one!, other!)),
         { numRuns },
       );
     });
   }
 
   it('as a netlink batch', async () => {
-    await check(60, (plan, one) => {
+    await check(60, randomNftPlan, (plan, one) => {
       using netlink = openNetlink({ family: 'netfilter', namespace: one });
       renderNftables(plan, 'node').commit(netlink);
       expect(readRuleset(netlink)).toEqual(rendered(plan));
@@ -106,7 +107,7 @@ describeRequiring('any plan, rendered, loaded and read back, is the same', { roo
   });
 
   it('as nft text: what nft makes of it is what it makes of the batch', async () => {
-    await check(30, (plan, one, other) => {
+    await check(30, randomNftPlan, (plan, one, other) => {
       using netlink = openNetlink({ family: 'netfilter', namespace: one });
       renderNftables(plan, 'node').commit(netlink);
       loadText('nft -f', plan, 'node', other);
@@ -121,7 +122,7 @@ describeRequiring('any plan, rendered, loaded and read back, is the same', { roo
   });
 
   it.each(['nft', 'legacy'] as const)('as text for iptables, by %s', async (backend) => {
-    await check(25, (plan, one) => {
+    await check(25, randomPlan, (plan, one) => {
       const text = renderIptables(plan, 'node');
       loadText(`iptables-${backend}`, plan, 'node', one);
       try {

@@ -88,7 +88,13 @@ describeRequiring('verify', rootAndTools, () => {
         const text = 'meta l4proto udp counter meta mark set meta mark or 0x220 comment "prerouting-13"';
         runIn(node, 'nft', 'add', 'rule', ...CHAIN, text);
       },
-      ['changed rule prerouting-14', 'changed rule prerouting-15'],
+      [
+        'changed rule prerouting-open-1',
+        'changed rule prerouting-open-2',
+        'changed rule prerouting-open-3',
+        'changed rule prerouting-14',
+        'changed rule prerouting-15',
+      ],
     ],
     [
       'a rule of somebody else at the head of ours',

@@ -1,3 +1,4 @@
+import { UNKNOWN } from '../registers.ts';
 import { both, type XtAnswer, type XtMatch } from './entry.ts';
 import { not, portText } from './ranges.ts';
 
@@ -6,7 +7,6 @@ const XT_TCP_INV_SRCPT = 1;
 const XT_TCP_INV_DSTPT = 2;
 const XT_TCP_INV_FLAGS = 4;
 const XT_TCP_INV_OPTION = 8;
-const TH_SYN = 2;
 
 export function tcp(info: Buffer): XtMatch {
   const base = ports(info, 'tcp', info[11]!);
@@ -22,8 +22,9 @@ export function tcp(info: Buffer): XtMatch {
       const agrees = base.holds(state, view);
       if (agrees === false) return false;
       if (mask !== 0) {
-        if (state.connection?.state === 'established') return { doubt: 'the flags of the TCP header' };
-        if (((TH_SYN & mask) === wanted) === ((inverted & XT_TCP_INV_FLAGS) !== 0)) return false;
+        const { tcpFlags } = state;
+        if (tcpFlags === UNKNOWN) return { doubt: 'the flags of the TCP header' };
+        if (((tcpFlags & mask) === wanted) === ((inverted & XT_TCP_INV_FLAGS) !== 0)) return false;
       }
       return option === 0 ? agrees : { doubt: 'the options of the TCP header' };
     },

@@ -27,7 +27,14 @@ const metaKeys = [
   'l4proto',
 ];
 const ctKeys = ['state', 'direction', 'status', 'mark', 'secmark', 'expiration', 'helper', 'l3protocol', 'src', 'dst'];
-const CT_ZONE = 17;
+/** Those past a gap. */
+const laterCtKeys = new Map([
+  [17, 'zone'],
+  [19, 'src_ip'],
+  [20, 'dst_ip'],
+  [21, 'src_ip6'],
+  [22, 'dst_ip6'],
+]);
 const comparisons = ['eq', 'neq', 'lt', 'lte', 'gt', 'gte'];
 const payloadBases = ['link', 'network', 'transport'];
 const socketKeys = ['transparent', 'mark', 'wildcard'];
@@ -86,7 +93,7 @@ function expressionDebugText(expression: Expression): string {
         : `meta load ${key} => reg ${expression.dreg}`;
     }
     case 'ct': {
-      const key = expression.key === CT_ZONE ? 'zone' : (ctKeys[expression.key] ?? expression.key);
+      const key = ctKeys[expression.key] ?? laterCtKeys.get(expression.key) ?? expression.key;
       if ('sreg' in expression) return `ct set ${key} with reg ${expression.sreg}`;
       const { direction } = expression;
       const suffix = direction === undefined ? '' : ` , dir ${direction === 0 ? 'original' : 'reply'}`;

@@ -3,7 +3,14 @@ import { IPPROTO_TCP, IPPROTO_UDP } from '../../system/index.ts';
 import { NFT_REG_1 } from './constants.ts';
 import { hostU32, networkU16 } from './data.ts';
 import { NFT_CMP_EQ, NFT_CMP_GTE, NFT_CMP_NEQ } from './expressions/cmp.ts';
-import { NFT_CT_MARK, NFT_CT_STATE } from './expressions/ct.ts';
+import {
+  IP_CT_DIR_ORIGINAL,
+  IP_CT_DIR_REPLY,
+  NFT_CT_MARK,
+  NFT_CT_SRC_IP,
+  NFT_CT_SRC_IP6,
+  NFT_CT_STATE,
+} from './expressions/ct.ts';
 import { NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFTA_FIB_F_SADDR, RTN_LOCAL } from './expressions/fib.ts';
 import type { Expression } from './expressions/index.ts';
 import {
@@ -23,6 +30,11 @@ export type Comparison = '==' | '!=';
 const states = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;
 
 const IFNAMSIZ = 16;
+
+// <linux/tcp.h>: byte 13 of the header.
+const TCP_FLAGS_OFFSET = 13;
+const TCP_FIN_SYN_RST_ACK = 0x17;
+const TCP_SYN = 0x02;
 
 function compare(value: Uint8Array, comparison: Comparison): Expression {
   return { type: 'cmp', sreg: NFT_REG_1, op: comparison === '==' ? NFT_CMP_EQ : NFT_CMP_NEQ, value };
@@ -63,6 +75,15 @@ function addressInSet(
 ): Expression[] {
   checkName(set, 'set');
   return [loadAddress(which, family), { type: 'lookup', set, sreg: NFT_REG_1, invert: comparison === '!=' }];
+}
+
+function connectionSourceInSet(direction: number, set: string, family: 4 | 6): Expression[] {
+  checkName(set, 'set');
+  const key = family === 4 ? NFT_CT_SRC_IP : NFT_CT_SRC_IP6;
+  return [
+    { type: 'ct', key, dreg: NFT_REG_1, direction },
+    { type: 'lookup', set, sreg: NFT_REG_1, invert: false },
+  ];
 }
 
 function port(offset: 0 | 2, protocol: 'tcp' | 'udp', number: number, comparison: Comparison): Expression[] {
@@ -118,8 +139,27 @@ export const match = {
     },
     compare(hostU32(0), '!='),
   ],
+  /** `ct original ip saddr @ztunnel-pods-ips`: who opened the connection (family 4), `ct original ip6 saddr @…` (6) */
+  originalSourceInSet: (set: string, family: 4 | 6 = 4): Expression[] =>
+    connectionSourceInSet(IP_CT_DIR_ORIGINAL, set, family),
+  /** `ct reply ip saddr @ztunnel-pods-ips`: who answers, behind whatever NAT says */
+  replySourceInSet: (set: string, family: 4 | 6 = 4): Expression[] =>
+    connectionSourceInSet(IP_CT_DIR_REPLY, set, family),
   /** `meta l4proto tcp` */
   l4proto,
+  /** `tcp flags & (fin | syn | rst | ack) == syn`, iptables' `--syn`: the packet that opens a connection */
+  tcpSyn: (): Expression[] => [
+    ...l4proto('tcp'),
+    { type: 'payload', dreg: NFT_REG_1, base: NFT_PAYLOAD_TRANSPORT_HEADER, offset: TCP_FLAGS_OFFSET, length: 1 },
+    {
+      type: 'bitwise',
+      sreg: NFT_REG_1,
+      dreg: NFT_REG_1,
+      mask: Uint8Array.of(TCP_FIN_SYN_RST_ACK),
+      xor: Uint8Array.of(0),
+    },
+    compare(Uint8Array.of(TCP_SYN), '=='),
+  ],
   /** `ip saddr 10.0.0.1`, `ip6 saddr fd00::1`: the address says which */
   source: (ip: string, comparison: Comparison = '=='): Expression[] => address('source', ip, comparison),
   /** `ip daddr != 10.244.1.2` */

@@ -29,6 +29,8 @@ add rule ip t p ip daddr @s goto j
 add rule ip t p ct mark and 0x220 == 0x220 ct mark set ct mark or 0x210
 add rule ip t p ct state established,related accept
 add rule ip t p ct original saddr 1.2.3.4 drop
+add rule ip t p ct original ip saddr @s drop
+add rule ip t p ct reply ip daddr 1.2.3.4 drop
 add rule ip t p tcp dport 15008 tproxy to 127.0.0.1:15008 meta mark set 1 accept
 add rule ip t p tcp dport 15009 tproxy to :15009
 add rule ip t p fib saddr type local counter
@@ -60,7 +62,7 @@ describeRequiring('ruleDebugText', { root: true, tools: ['nft', 'sh'] }, () => {
       using netlink = openNetlink({ family: 'netfilter', namespace });
       const ours = listRules(netlink, table).map((rule) => ruleDebugText(rule).trim());
       expect(ours).toEqual(printed);
-      expect(ours).toHaveLength(22);
+      expect(ours).toHaveLength(24);
     });
   });
 });

@@ -155,6 +155,46 @@ export const golden: readonly Golden[] = [
     ],
   },
   {
+    name: 'who opened the connection',
+    chain: 'mangle',
+    text: 'ct original ip saddr @pods',
+    debug: ['[ ct load src_ip => reg 1 , dir original ]', '[ lookup reg 1 set pods ]'],
+    hex:
+      '2800018007000100637400001c000280080002000000001308000100000000010500030000000000300001800b000100' +
+      '6c6f6f6b7570000020000280080002000000000109000100706f6473000000000800040000000001',
+    ours: numbered(match.originalSourceInSet('pods')),
+  },
+  {
+    name: 'who answers',
+    chain: 'mangle',
+    text: 'ct reply ip saddr @pods',
+    debug: ['[ ct load src_ip => reg 1 , dir reply ]', '[ lookup reg 1 set pods ]'],
+    hex:
+      '2800018007000100637400001c000280080002000000001308000100000000010500030001000000300001800b000100' +
+      '6c6f6f6b7570000020000280080002000000000109000100706f6473000000000800040000000001',
+    ours: numbered(match.replySourceInSet('pods')),
+  },
+  {
+    name: 'a SYN alone',
+    chain: 'mangle',
+    text: 'tcp flags & (fin | syn | rst | ack) == syn',
+    debug: [
+      '[ meta load l4proto => reg 1 ]',
+      '[ cmp eq reg 1 0x00000006 ]',
+      '[ payload load 1b @ transport header + 13 => reg 1 ]',
+      '[ bitwise reg 1 = ( reg 1 & 0x00000017 ) ^ 0x00000000 ]',
+      '[ cmp eq reg 1 0x00000002 ]',
+    ],
+    hex:
+      '24000180090001006d6574610000000014000280080002000000001008000100000000012c00018008000100636d7000' +
+      '20000280080001000000000108000200000000000c0003800500010006000000340001800c0001007061796c6f616400' +
+      '2400028008000100000000010800020000000002080003000000000d08000400000000014c0001800c00010062697477' +
+      '697365003c00028008000100000000010800020000000001080006000000000008000300000000010c00048005000100' +
+      '170000000c00058005000100000000002c00018008000100636d70002000028008000100000000010800020000000000' +
+      '0c0003800500010002000000',
+    ours: match.tcpSyn(),
+  },
+  {
     name: 'lookup',
     chain: 'mangle',
     text: 'ip saddr @pods',

@@ -14,6 +14,8 @@ export const NFT_CT_MARK = 3;
 export const NFT_CT_SRC = 8;
 export const NFT_CT_DST = 9;
 export const NFT_CT_ZONE = 17;
+export const NFT_CT_SRC_IP = 19;
+export const NFT_CT_SRC_IP6 = 21;
 
 // enum ip_conntrack_dir
 export const IP_CT_DIR_ORIGINAL = 0;
