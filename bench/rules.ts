@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import { openNetlink } from '../src/netlink/index.ts';
 import { addAddress, addLink, setLink } from '../src/netlink/route/index.ts';
-import { createNamespace, deleteNamespace, type NetworkNamespace } from '../src/netns/index.ts';
+import { createNamespace, deleteNamespace, type NetworkNamespace, writeSysctl } from '../src/netns/index.ts';
 import { apply, hostProbes, nodeMode, type Pod, podMode, probe, type Redirection } from '../src/redirection/index.ts';
 import { connect, listen } from '../src/socket/index.ts';
 import { type Spread, spread } from './statistics.ts';
@@ -64,7 +64,7 @@ export async function measureRules(options: RulesOptions): Promise<RulesLine[]> 
     await withNode(options, 1, (node, ztunnel) => {
       const list = Array.from({ length: enrolled }, (_, i) => podAt(i, 'pod0'));
       using redirection = nodeModeOf(node, ztunnel, list);
-      const { added, removed } = membership(redirection, times * 10);
+      const { added, removed } = membership(redirection, node, times * 10);
       values[1]!.push(added);
       values[2]!.push(removed);
     });
@@ -140,11 +140,18 @@ async function podApply(
   return spread(took).median;
 }
 
-function membership(redirection: Redirection, times: number): { added: number; removed: number } {
+/** The same pod comes and goes, each time by a device that has the kernel's own parameters, as a new pod's has. */
+function membership(
+  redirection: Redirection,
+  node: NetworkNamespace,
+  times: number,
+): { added: number; removed: number } {
   const added: number[] = [];
   const removed: number[] = [];
   const pod = { ip: '10.200.0.1', veth: 'pod0', comment: 'default/new' };
   for (let i = 0; i < times; i++) {
+    writeSysctl(node, 'net.ipv4.conf.pod0.rp_filter', 2);
+    writeSysctl(node, 'net.ipv4.neigh.pod0.proxy_delay', 80);
     added.push(elapsedMs(() => redirection.addPod(pod)));
     removed.push(elapsedMs(() => redirection.removePod(pod.ip)));
   }
