@@ -242,6 +242,49 @@ describeRequiring('explainPacket against nft monitor trace', { root: true, tools
     expect(answer).toMatchObject({ destination: PLAIN, ending: { kind: 'forwarded', device: 'vethplain' } });
   });
 
+  it('a connection that was open when its pod was enrolled, and its answer (trap 3)', async () => {
+    const [socket, sourcePort] = await established('plain', PLAIN, [OUTSIDE, 7000]);
+    const redirection = lab.redirection('node-a')!;
+    redirection.addPod({ ip: PLAIN, veth: 'vethplain', comment: 'plain' });
+    try {
+      const there = {
+        source: PLAIN,
+        sourcePort,
+        destination: OUTSIDE,
+        destinationPort: 7000,
+        protocol: 'tcp',
+      } as const;
+      const gone = await later('node-a', { ...there, device: 'vethplain' }, () => socket.write('a'));
+      expect(told(gone).rules).toContain('prerouting-open-1 continue');
+      const { source, sourcePort: port } = gone;
+      const back = { source: OUTSIDE, sourcePort: 7000, destination: source, protocol: 'tcp' } as const;
+      const answer = await later('node-a', { ...back, destinationPort: port!, device: 'eth0' }, () =>
+        accepted[0]!.write('b'),
+      );
+      expect(answer).toMatchObject({ destination: PLAIN, ending: { kind: 'forwarded', device: 'vethplain' } });
+      expect(told(answer).rules).toContain('prerouting-open-1 continue');
+    } finally {
+      redirection.removePod(PLAIN);
+    }
+  });
+
+  it('a connection to a pod that was open when the pod was enrolled (trap 3)', async () => {
+    const [socket, sourcePort] = await established('node-a', NODE, [PLAIN, 7000]);
+    const redirection = lab.redirection('node-a')!;
+    redirection.addPod({ ip: PLAIN, veth: 'vethplain', comment: 'plain' });
+    try {
+      const back = { source: PLAIN, sourcePort: 7000, destination: NODE, protocol: 'tcp' } as const;
+      const answer = await later('node-a', { ...back, destinationPort: sourcePort, device: 'vethplain' }, () =>
+        accepted[0]!.write('b'),
+      );
+      expect(told(answer).rules).toContain('prerouting-open-2 continue');
+      expect(answer.ending).toMatchObject({ kind: 'delivered', ip: NODE, port: sourcePort });
+      socket.destroy();
+    } finally {
+      redirection.removePod(PLAIN);
+    }
+  });
+
   it('a connection of the node', async () => {
     const [socket, sourcePort] = await established('node-a', NODE, [PLAIN, 7000]);
     const there = { source: NODE, sourcePort, destination: PLAIN, destinationPort: 7000, protocol: 'tcp' } as const;
