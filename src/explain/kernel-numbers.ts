@@ -13,6 +13,8 @@ export {
   NFT_CMP_NEQ,
 } from '../netlink/nftables/expressions/cmp.ts';
 export {
+  IP_CT_DIR_ORIGINAL,
+  IP_CT_DIR_REPLY,
   NFT_CT_DIRECTION,
   NFT_CT_DST,
   NFT_CT_MARK,

@@ -1,6 +1,5 @@
 import { ipBytes, parseIp } from '../ip/index.ts';
 import type { ConntrackTuple } from '../netlink/conntrack/index.ts';
-import { IP_CT_DIR_ORIGINAL } from '../netlink/nftables/expressions/ct.ts';
 import type { Expression } from '../netlink/nftables/index.ts';
 import { addressType } from './address-type.ts';
 import { connectionStatus } from './connection.ts';
@@ -125,7 +124,7 @@ function loadCt(
     case n.NFT_CT_ZONE:
       if (direction === undefined) return { bytes: hostBytes(state.zone, 2) };
   }
-  const first = direction === IP_CT_DIR_ORIGINAL ? originalPacket(connection) : replyPacket(connection);
+  const first = direction === n.IP_CT_DIR_ORIGINAL ? originalPacket(connection) : replyPacket(connection);
   const end = direction === undefined || first === undefined ? undefined : endOf(key, first);
   if (end === undefined) return unknown(16, `ct key ${key}`);
   if (typeof end === 'string') return { bytes: [...ipBytes(parseIp(end))] };

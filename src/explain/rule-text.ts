@@ -88,7 +88,9 @@ function partText(
       const names = expression.type === 'meta' ? META : CT;
       const name = names[expression.key] ?? `${expression.type} ${expression.key}`;
       if ('sreg' in expression) return `${name} set ${at(expression.sreg).text}`;
-      held.set(expression.dreg, { text: name, format: formatOf(name) });
+      const way =
+        'direction' in expression ? (expression.direction === n.IP_CT_DIR_REPLY ? 'reply ' : 'original ') : '';
+      held.set(expression.dreg, { text: name.replace(/(?<=^ct )/, way), format: formatOf(name) });
       return undefined;
     }
     case 'payload':

@@ -256,6 +256,9 @@ describeRequiring('explainPacket against nft monitor trace', { root: true, tools
       } as const;
       const gone = await later('node-a', { ...there, device: 'vethplain' }, () => socket.write('a'));
       expect(told(gone).rules).toContain('prerouting-open-1 continue');
+      expect(gone.steps).toContainEqual(
+        expect.objectContaining({ text: expect.stringContaining('ct original ip saddr @ztunnel-pods-ips') }),
+      );
       const { source, sourcePort: port } = gone;
       const back = { source: OUTSIDE, sourcePort: 7000, destination: source, protocol: 'tcp' } as const;
       const answer = await later('node-a', { ...back, destinationPort: port!, device: 'eth0' }, () =>
@@ -278,6 +281,9 @@ describeRequiring('explainPacket against nft monitor trace', { root: true, tools
         accepted[0]!.write('b'),
       );
       expect(told(answer).rules).toContain('prerouting-open-2 continue');
+      expect(answer.steps).toContainEqual(
+        expect.objectContaining({ text: expect.stringContaining('ct reply ip saddr @ztunnel-pods-ips') }),
+      );
       expect(answer.ending).toMatchObject({ kind: 'delivered', ip: NODE, port: sourcePort });
       socket.destroy();
     } finally {
