@@ -26,6 +26,7 @@ const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environm
   AMBIENT_CA_DIR           folder with chain.pem, key.pem and roots.pem of this node's intermediate CA
   TRUST_DOMAIN             default cluster.local
   AMBIENT_DECISION_LOG     file for one JSON object per connection; none by default
+  AMBIENT_EARLY_DATA       false: no bytes of an application go out before the CONNECT for it is answered; true by default
   ZTUNNEL_WORKER_THREADS   data-plane threads; default 1 here
   NETWORK, CLUSTER_ID, LOG_FORMAT, SECRET_TTL, POOL_*, HTTP2_*, CONNECTION_TERMINATION_DEADLINE as for the real ztunnel
 
@@ -120,6 +121,7 @@ function readOptions(env: NodeJS.ProcessEnv): ZtunnelOptions {
       maxFrameBytes: config.http2.frameBytes,
     },
     responseBaggage: config.responseBaggage,
+    earlyData: readEarlyData(env),
     drainDeadlineMs: config.drainDeadlineMs,
     onWarning: (message) => log('warn', message),
   };
@@ -129,6 +131,12 @@ function readMode(env: NodeJS.ProcessEnv): NonNullable<ZtunnelOptions['mode']> {
   const mode = env.PROXY_MODE || 'node';
   if (mode === 'node' || mode === 'shared' || mode === 'dedicated') return mode;
   throw badVariable('PROXY_MODE', `${JSON.stringify(mode)} is none of node, shared, dedicated`);
+}
+
+function readEarlyData(env: NodeJS.ProcessEnv): boolean {
+  const value = env.AMBIENT_EARLY_DATA || 'true';
+  if (value === 'true' || value === 'false') return value === 'true';
+  throw badVariable('AMBIENT_EARLY_DATA', `${JSON.stringify(value)} is neither true nor false`);
 }
 
 /** Facts section 8.6: `ns/name/sa`. */

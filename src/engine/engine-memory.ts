@@ -1,5 +1,5 @@
 import { FRAME_HEADER_BYTES } from '../http2/index.ts';
-import { NativeMemory } from '../system/index.ts';
+import { NativeMemory, SOCKADDR_BYTES } from '../system/index.ts';
 import { ChunkPool } from './pending-bytes.ts';
 
 /** The most payload that is read from an application at once: one DATA frame. */
@@ -17,6 +17,9 @@ export class EngineMemory {
   /** For integer socket options. */
   readonly option = new Int32Array(1);
   readonly optionLength = new Int32Array(1);
+  /** For the address of a socket's end. */
+  readonly address = Buffer.alloc(SOCKADDR_BYTES);
+  readonly addressLength = new Int32Array(1);
 
   /** @param keepBytes - chunks of slow readers that are kept for the next one, default 16 MiB */
   constructor(keepBytes?: number) {

@@ -17,6 +17,7 @@ import {
   resetOnClose,
   SHUT_WR,
   SO_ERROR,
+  SOCKADDR_BYTES,
   SOL_SOCKET,
   tcpClosed,
 } from '../system/index.ts';
@@ -45,9 +46,12 @@ export const LEG_AGAIN = -1;
 /** {@link TcpLeg.read}: broken; the owner has been told by {@link LegOwner.onLegFailed}. */
 export const LEG_FAILED = -2;
 
+const ARRIVALS = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
 /**
- * One plain TCP connection in the reactor. Edge-triggered, so it is registered once and never again; what the kernel announced is kept
- * in flags until it is used up. Bytes that the socket does not take wait in chunks, and are the owner's to bound.
+ * One plain TCP connection in the reactor. Edge-triggered: registered once, and once more when the socket is full for the first time,
+ * since hardly any ever is and a fresh one would be announced as writable for nothing. What the kernel announced is kept in flags until
+ * it is used up. Bytes that the socket does not take wait in chunks, and are the owner's to bound.
  *
  * Owns the descriptor from the constructor on, and closes it where that throws. Its options are its maker's, TCP_NODELAY first of all:
  * `ambient-kit/socket` sets it.
@@ -63,8 +67,10 @@ export class TcpLeg implements Pollable {
   #open = true;
   #finWanted = false;
   #hangup = false;
-  /** False after a read came back short: then only a new edge can bring more. */
-  #readable = true;
+  /** False until the kernel announces something, and after a read came back short: then only a new edge can bring more. */
+  #readable = false;
+  /** Is the reactor to tell when the socket has room? */
+  #watchesRoom: boolean;
 
   constructor(reactor: Reactor, memory: EngineMemory, fd: number, owner: LegOwner, connecting: boolean) {
     this.fd = fd;
@@ -72,8 +78,9 @@ export class TcpLeg implements Pollable {
     this.#memory = memory;
     this.#owner = owner;
     this.#connecting = connecting;
+    this.#watchesRoom = connecting;
     try {
-      reactor.add(this, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+      reactor.add(this, connecting ? ARRIVALS | EPOLLOUT : ARRIVALS);
     } catch (error) {
       this.close();
       throw error;
@@ -150,7 +157,10 @@ export class TcpLeg implements Pollable {
 
   /** What follows a failed write, also one that was not made by {@link write} (splice). @returns whether the leg is broken, and its owner told */
   writeFailed(reason: number): boolean {
-    if (!this.#broken(reason)) return false;
+    if (!this.#broken(reason)) {
+      this.#watchRoom();
+      return false;
+    }
     this.#fail(reason);
     return true;
   }
@@ -169,7 +179,7 @@ export class TcpLeg implements Pollable {
       if (sent < 0) {
         if (this.writeFailed(errno())) return -1;
         sent = 0;
-      }
+      } else this.#watchRoom();
     }
     this.#pending ??= new PendingBytes(this.#memory.chunks);
     this.#pending.append(buffer, start + sent, end);
@@ -223,6 +233,13 @@ export class TcpLeg implements Pollable {
     return reason !== EAGAIN && tcpClosed(this.fd);
   }
 
+  /** Once the socket was full: writable edges are asked for from now on. The kernel tells at once where there is room again already. */
+  #watchRoom(): void {
+    if (this.#watchesRoom) return;
+    this.#watchesRoom = true;
+    this.#reactor.modify(this, ARRIVALS | EPOLLOUT);
+  }
+
   #socketError(): number {
     const { option, optionLength } = this.#memory;
     option[0] = 0;
@@ -236,6 +253,16 @@ export class TcpLeg implements Pollable {
     this.#owner.onLegFailed(this, reason);
     this.close();
   }
+}
+
+/**
+ * Does a connection stand that `connect(2)` was called for? A peer on this machine has usually answered within the call: whoever asks
+ * here need not wait for an event.
+ */
+export function isConnected(memory: EngineMemory, fd: number): boolean {
+  const { address, addressLength } = memory;
+  addressLength[0] = SOCKADDR_BYTES;
+  return libc().getpeername(fd, address, addressLength) === 0;
 }
 
 /** `ECONNRESET` as the access log says it. */

@@ -4,7 +4,7 @@ import type { EngineMemory } from './engine-memory.ts';
 import type { PipePool } from './pipe-pool.ts';
 import type { Deferred, Reactor } from './reactor.ts';
 import { RELAY_FAILED, RELAY_MORE, RelayDirection } from './relay-direction.ts';
-import { describeErrno, type LegOwner, TcpLeg } from './tcp-leg.ts';
+import { describeErrno, isConnected, type LegOwner, TcpLeg } from './tcp-leg.ts';
 import { Timer } from './timer-queue.ts';
 
 /** Who wants to know how a relayed connection goes. */
@@ -49,14 +49,14 @@ export class TcpRelay implements LegOwner, Deferred {
       throw error;
     }
     try {
-      this.#upstream = new TcpLeg(reactor, memory, init.upstreamFd, this, true);
+      this.#upstream = new TcpLeg(reactor, memory, init.upstreamFd, this, !isConnected(memory, init.upstreamFd));
     } catch (error) {
       this.#downstream.close();
       throw error;
     }
     this.#upwards = new RelayDirection(this.#downstream, this.#upstream, memory, pipes);
     this.#downwards = new RelayDirection(this.#upstream, this.#downstream, memory, pipes);
-    reactor.timers(init.connectMs ?? 10_000).arm(this.#deadline, reactor.nowMs);
+    if (this.#upstream.connecting) reactor.timers(init.connectMs ?? 10_000).arm(this.#deadline, reactor.nowMs);
   }
 
   /** Bytes from the client to the target. */

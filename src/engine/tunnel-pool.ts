@@ -14,6 +14,8 @@ export interface TunnelRoute {
   readonly key: string;
   readonly context: TlsContext;
   readonly verifier: PeerVerifier;
+  /** Whether the peer holds bytes that come before its answer, see {@link TunnelStream.sendEarly}. Default false. */
+  readonly sendsEarly?: boolean;
   /** Makes the connecting socket; the pool owns it then. @throws when there is none to be had */
   dial(): number;
 }
@@ -115,7 +117,7 @@ export class TunnelPool implements TunnelOwner {
     entry.route = route;
     const pending = new PendingOpen(stream, authority, headers, this.#onRefused);
     const tunnel = entry.waiting.length === 0 ? this.#tunnelWithRoom(entry) : undefined;
-    if (tunnel !== undefined) return start(tunnel, pending);
+    if (tunnel !== undefined) return start(tunnel, pending, route);
     if (entry.waiting.length >= this.#maxWaiting) forgetClosed(entry.waiting);
     if (entry.waiting.length >= this.#maxWaiting) {
       this.#forgetUnused(entry);
@@ -205,7 +207,7 @@ export class TunnelPool implements TunnelOwner {
       }
       const tunnel = this.#tunnelWithRoom(entry);
       if (tunnel === undefined) break;
-      start(tunnel, entry.waiting.shift()!);
+      start(tunnel, entry.waiting.shift()!, entry.route);
     }
     if (entry.waiting.length > 0 && entry.dialling === undefined) this.#dial(entry);
   }
@@ -253,15 +255,17 @@ export class TunnelPool implements TunnelOwner {
   }
 }
 
-function start(tunnel: HboneTunnel, pending: PendingOpen): void {
+function start(tunnel: HboneTunnel, pending: PendingOpen, route: TunnelRoute): void {
   const { stream, authority, headers } = pending;
   try {
     tunnel.open(stream, authority, headers);
-    stream.opener = pending;
   } catch (error) {
     // Headers that the peer does not take, say: this one's trouble, and nobody else's.
-    stream.abort(messageOf(error));
+    return stream.abort(messageOf(error));
   }
+  stream.opener = pending;
+  // Before its SETTINGS a peer may have a smaller window than it is entitled to (RFC 9113 section 6.9.3).
+  if (route.sendsEarly && pending.retries === 0 && tunnel.state === 'open') stream.sendEarly();
 }
 
 function abortAll(waiting: PendingOpen[], failure: string): void {

@@ -4,7 +4,7 @@ import { describeThrown } from './describe-thrown.ts';
 import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
 import type { HboneTunnel } from './hbone-tunnel.ts';
 import type { Deferred, Reactor } from './reactor.ts';
-import { describeErrno, type LegOwner, TcpLeg } from './tcp-leg.ts';
+import { describeErrno, isConnected, type LegOwner, TcpLeg } from './tcp-leg.ts';
 import { Timer } from './timer-queue.ts';
 
 /** Who wants to know how one joined connection goes. */
@@ -21,7 +21,8 @@ export interface StreamObserver {
 export interface StreamOpener {
   /**
    * `tunnel`'s peer refused the stream before it looked at it (REFUSED_STREAM, or a GOAWAY with a lower last id: RFC 9113 section 8.7).
-   * The stream is in no tunnel any more, and has carried nothing. @returns whether it waits for another one now; if not, it ends
+   * The stream is in no tunnel any more, and what it carried is still here. @returns whether it waits for another one now; if not, it
+   * ends
    */
   onStreamRefused(stream: TunnelStream, tunnel: HboneTunnel): boolean;
 }
@@ -38,6 +39,8 @@ export const DEFAULT_STREAM_LIMITS: StreamLimits = { connectMs: 10_000, answerMs
 
 /** Bytes moved for one stream before the others get their turn. */
 const TURN_BYTES = 1 << 20;
+/** The most that is sent behind a CONNECT before its answer: what an application says first fits, and each waiting stream holds as much. */
+const EARLY_BYTES = 16 << 10;
 
 /**
  * One CONNECT stream joined with one TCP connection:
@@ -69,6 +72,12 @@ export class TunnelStream implements LegOwner, Deferred {
   #legEnded = false;
   #streamEnded = false;
   #closed = false;
+  /** Client: may bytes go out before the answer? */
+  #mayBeEarly = false;
+  /** Client: what was sent before the answer, kept until it comes: another tunnel may have to carry it. */
+  #early: Buffer | undefined;
+  /** Client: what a peer had been sent early that did not look at it. Goes out before all else. */
+  #again: Buffer | undefined;
   /** Why the request was declined whose body is read to its end here. */
   #declined: string | undefined;
   /** Client: who opened it, until it is answered. */
@@ -103,15 +112,18 @@ export class TunnelStream implements LegOwner, Deferred {
   }
 
   /**
-   * Takes the TCP side over: an accepted descriptor, or one whose connect is under way. A server calls this, or
-   * {@link refuse}, before it returns from `onTunnelRequest`; once the stream is closed, the descriptor is closed too.
+   * Takes the TCP side over: an accepted descriptor, or one that `connect(2)` was called for, which may be connected by now: then
+   * {@link StreamObserver.onTargetConnected} is called before this returns. A server calls this, or {@link refuse}, before it returns
+   * from `onTunnelRequest`; once the stream is closed, the descriptor is closed too.
    */
   attach(fd: number, connecting: boolean): void {
-    const leg = new TcpLeg(this.#reactor, this.#memory, fd, this, connecting);
+    const waits = connecting && !isConnected(this.#memory, fd);
+    const leg = new TcpLeg(this.#reactor, this.#memory, fd, this, waits);
     if (this.#closed) return leg.abort();
     this.#leg = leg;
     // The request may have ended the peer's direction already.
     if (this.#streamEnded) leg.finish();
+    if (connecting && !waits) return this.#connectedAtOnce();
     const limit = connecting ? this.#limits.connectMs : this.#limits.answerMs;
     this.#reactor.timers(limit).arm(this.#deadline, this.#reactor.nowMs);
   }
@@ -120,6 +132,16 @@ export class TunnelStream implements LegOwner, Deferred {
   bind(tunnel: HboneTunnel, stream: Http2Stream<TunnelStream>): void {
     this.#tunnel = tunnel;
     this.#stream = stream;
+  }
+
+  /**
+   * Client: sends what the application has said, or will say before the answer comes, right behind the CONNECT: 16 KiB at most, in one
+   * piece. RFC 9113 section 8.5 asks a client only for its HEADERS first; it saves a round trip, for a peer that holds such bytes until
+   * it has connected.
+   */
+  sendEarly(): void {
+    this.#mayBeEarly = true;
+    this.#pumpEarly();
   }
 
   /** Server: answers 200 and lets the bytes flow. */
@@ -184,6 +206,7 @@ export class TunnelStream implements LegOwner, Deferred {
     this.observer.onAnswer?.(this, status);
     if (this.#closed) return;
     if (status !== 200) return this.abort(`http status: ${status}`);
+    this.#early = undefined;
     this.#join();
     if (endStream) this.onEnd();
   }
@@ -206,8 +229,9 @@ export class TunnelStream implements LegOwner, Deferred {
     if (this.#closed) return;
     this.#streamEnded = true;
     if (this.#declined !== undefined) return this.#close(this.#declined, false);
-    this.#leg?.finish();
     this.#finishWhenBothEnded();
+    // Where both have, closing has sent FIN.
+    this.#leg?.finish();
   }
 
   /** RST_STREAM from the peer, or a stream error of ours. */
@@ -243,6 +267,7 @@ export class TunnelStream implements LegOwner, Deferred {
 
   onLegReadable(): void {
     if (this.#joined) this.#pump();
+    else if (this.#mayBeEarly) this.#pumpEarly();
   }
 
   onLegDrained(leg: TcpLeg, sentBytes: number): void {
@@ -272,6 +297,16 @@ export class TunnelStream implements LegOwner, Deferred {
     this.abort(describeThrown(error), ErrorCode.INTERNAL_ERROR);
   }
 
+  /** As an event of the TCP side would tell it: a callback that throws is not to end the tunnel whose request is being looked at. */
+  #connectedAtOnce(): void {
+    try {
+      this.onLegConnected();
+    } catch (error) {
+      this.#reactor.report(error);
+      this.onThrown(error);
+    }
+  }
+
   #onDeadline(): void {
     if (this.#leg?.connecting) this.refuse(503, 'connect: connection timed out');
     else if (this.#declined !== undefined) {
@@ -280,7 +315,7 @@ export class TunnelStream implements LegOwner, Deferred {
     } else this.abort('no answer to CONNECT in time');
   }
 
-  /** Nothing was read of the TCP side before the answer, so that another tunnel can do all of it. */
+  /** What was read of the TCP side before the answer is here still, so that another tunnel can do all of it. */
   #openedAnew(): boolean {
     const opener = this.opener;
     const tunnel = this.#tunnel;
@@ -289,6 +324,10 @@ export class TunnelStream implements LegOwner, Deferred {
     tunnel.disown(this);
     this.#tunnel = undefined;
     this.#stream = undefined;
+    this.#again = this.#early;
+    this.#early = undefined;
+    this.#mayBeEarly = false;
+    this.bytesToTunnel = 0;
     return opener.onStreamRefused(this, tunnel);
   }
 
@@ -305,12 +344,13 @@ export class TunnelStream implements LegOwner, Deferred {
     if (leg === undefined || stream === undefined || tunnel === undefined || !this.#joined || this.#legEnded) return;
     const { http2 } = tunnel;
     const { send } = this.#memory;
-    for (let turn = 0; leg.readable && turn < TURN_BYTES; ) {
+    for (let turn = 0; (leg.readable || this.#again !== undefined) && turn < TURN_BYTES; ) {
       const room = tunnel.room();
       if (room === 0) return tunnel.waitForRoom(this);
       const most = Math.min(http2.capacity(stream), room, SEND_BYTES);
       if (most === 0) return;
-      const count = leg.read(send.address + FRAME_HEADER_BYTES, most);
+      const count =
+        this.#again === undefined ? leg.read(send.address + FRAME_HEADER_BYTES, most) : this.#takeAgain(most);
       if (count < 0) return;
       if (count === 0) {
         this.#legEnded = true;
@@ -323,6 +363,32 @@ export class TunnelStream implements LegOwner, Deferred {
       http2.sendData(stream, send.buffer, FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + count, false);
     }
     if (leg.readable) this.#reactor.defer(this);
+  }
+
+  /** As {@link #pump}, once, of what the application has said first. Its end is for the answer to wait for. */
+  #pumpEarly(): void {
+    const leg = this.#leg;
+    const stream = this.#stream;
+    const tunnel = this.#tunnel;
+    if (leg === undefined || stream === undefined || tunnel === undefined || this.#early !== undefined) return;
+    if (!leg.readable) return;
+    const { send } = this.#memory;
+    const most = Math.min(tunnel.http2.capacity(stream), tunnel.room(), EARLY_BYTES);
+    if (most === 0) return;
+    const count = leg.read(send.address + FRAME_HEADER_BYTES, most);
+    if (count <= 0) return;
+    const end = FRAME_HEADER_BYTES + count;
+    this.#early = Buffer.from(send.buffer.subarray(FRAME_HEADER_BYTES, end));
+    this.bytesToTunnel += count;
+    tunnel.http2.sendData(stream, send.buffer, FRAME_HEADER_BYTES, end, false);
+  }
+
+  /** @returns how many of {@link #again}'s bytes are in the send buffer now */
+  #takeAgain(most: number): number {
+    const again = this.#again!;
+    const count = again.copy(this.#memory.send.buffer, FRAME_HEADER_BYTES, 0, Math.min(most, again.length));
+    this.#again = count < again.length ? again.subarray(count) : undefined;
+    return count;
   }
 
   #consume(bytes: number): void {
@@ -343,6 +409,8 @@ export class TunnelStream implements LegOwner, Deferred {
     if (this.#closed) return;
     this.#closed = true;
     this.#deadline.disarm();
+    this.#early = undefined;
+    this.#again = undefined;
     const leg = this.#leg;
     if (leg !== undefined) {
       // What waits here has been counted against the window; the stream is gone, the connection's share is not.

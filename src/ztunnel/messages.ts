@@ -37,6 +37,8 @@ export interface DataPlaneOptions {
   /** Descriptor for the decision log; -1 for none. */
   readonly decisionLogFd: number;
   readonly responseBaggage: boolean;
+  /** Send a connection's first bytes behind its CONNECT. */
+  readonly earlyData: boolean;
 }
 
 /** What a data-plane thread is told of a pod that it is to serve. */

@@ -134,6 +134,7 @@ export class OutboundListener implements ConnectionAcceptor {
       key: `${identity}|${expectedIdentities.join()}|${remote}|${sourceIp ?? ''}`,
       context,
       verifier: verifierFor({ oneOf: expectedIdentities }),
+      sendsEarly: proxy.options.earlyData && decision.via === 'direct',
       dial: () => instance.dialler.dial(destinationAddress, sourceIp),
     };
     record.dialled = destinationAddress;

@@ -54,6 +54,11 @@ export interface ZtunnelOptions {
   readonly http2?: Partial<DataPlaneOptions['http2']>;
   /** Tell clients about the workload they reached. Default true. */
   readonly responseBaggage?: boolean;
+  /**
+   * Send what an application says first, up to 16 KiB, right behind the CONNECT instead of after its answer, to proxies of workloads (not
+   * to waypoints): a round trip less for each connection. RFC 9113 section 8.5 allows it; the real ztunnel takes it. Default true.
+   */
+  readonly earlyData?: boolean;
   /** How long {@link Ztunnel.drain} lets connections go on. Default 5,000. */
   readonly drainDeadlineMs?: number;
   /** Pods of a `shared` proxy. Default 1,000. */

@@ -294,6 +294,7 @@ class NodeProxy implements Ztunnel {
       accessLogFormat: this.#options.accessLogFormat ?? 'plain',
       decisionLogFd: decisionLogPath === undefined ? -1 : this.#openAppend(decisionLogPath),
       responseBaggage: this.#options.responseBaggage ?? true,
+      earlyData: this.#options.earlyData ?? true,
     };
   }
 

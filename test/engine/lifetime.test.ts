@@ -95,6 +95,7 @@ class Weather {
         key: `${Math.floor(this.random() * 3)}`,
         context: this.contexts[0],
         verifier,
+        sendsEarly: this.random() < 0.5,
         dial: this.#dialHbone,
       };
       this.pool.open(route, stream, '127.0.0.1:1', []);

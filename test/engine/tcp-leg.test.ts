@@ -4,12 +4,14 @@ import { EngineMemory, type LegOwner, Reactor, TcpLeg } from '../../src/engine/i
 import { LEG_AGAIN, LEG_FAILED } from '../../src/engine/tcp-leg.ts';
 import { openConnecting, openListener } from '../../src/socket/index.ts';
 import {
+  EAGAIN,
   ECONNREFUSED,
   ECONNRESET,
   EPOLLERR,
   EPOLLIN,
   F_DUPFD_CLOEXEC,
   libc,
+  MSG_NOSIGNAL,
   SHUT_WR,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -84,6 +86,12 @@ function write(leg: TcpLeg, data: Buffer | string): number {
   return leg.write(memory.send.buffer, memory.send.address, 9, 9 + bytes.length);
 }
 
+/** As splice(2) would, until the socket is full. */
+function fillPast(leg: TcpLeg): void {
+  while (libc().send(leg.fd, memory.send.address, 65_536, MSG_NOSIGNAL) > 0);
+  expect(leg.writeFailed(EAGAIN)).toBe(false);
+}
+
 function connected(options: { smallBuffers?: boolean } = {}) {
   const [near, far] = tcpPair(options);
   const owner = new Owner();
@@ -143,9 +151,16 @@ describe('TcpLeg', () => {
     libc().close(far);
   });
 
-  it('tells an owner that writes past it when the socket takes bytes', () => {
-    const { leg, owner, far } = connected();
-    turnUntil(reactor, () => owner.events.includes('writable'));
+  it('tells an owner that writes past it when a full socket takes bytes again, and not before it was full', () => {
+    const { leg, owner, far } = connected({ smallBuffers: true });
+    settle(reactor);
+    fillPast(leg);
+    settle(reactor);
+    expect(owner.events).toEqual([]);
+    turnUntil(reactor, () => {
+      receiveNow(far);
+      return owner.events.includes('writable');
+    });
     leg.close();
     libc().close(far);
   });
@@ -288,9 +303,10 @@ describe('TcpLeg, closed by the one it is telling something', () => {
       while (leg.pendingBytes === 0) write(leg, Buffer.alloc(65_536));
       settle(reactor, 5);
     }
+    if (moment === 'writable') fillPast(leg);
     if (moment.startsWith('failed')) resetSocket(far);
     turnUntil(reactor, () => {
-      if (moment === 'drained') receiveNow(far);
+      if (moment === 'drained' || moment === 'writable') receiveNow(far);
       return taken >= 0;
     });
     settle(reactor, 5);

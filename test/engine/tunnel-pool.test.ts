@@ -1,9 +1,10 @@
+import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TlsContext, TunnelPool, type TunnelPoolOptions, type TunnelRoute } from '../../src/engine/index.ts';
 import { ErrorCode } from '../../src/http2/index.ts';
 import { libc, SHUT_WR } from '../../src/system/index.ts';
 import { Joined, Mesh, type MeshOptions, sleepCredentials } from './mesh.ts';
-import { refusedConnect, resetSocket, stuckConnect } from './sockets.ts';
+import { receiveNow, refusedConnect, resetSocket, stuckConnect } from './sockets.ts';
 import { openDescriptors, settle } from './turning.ts';
 
 let descriptors: number;
@@ -348,6 +349,119 @@ describe('TunnelPool: a peer that refuses a CONNECT unprocessed (RFC 9113 sectio
     const joined = open();
     mesh.until(() => joined.closed !== false);
     expect(mesh.inbound.length).toBe(1);
+  });
+});
+
+describe('TunnelPool: bytes before the answer (RFC 9113 section 8.5)', () => {
+  /** A tunnel that stands, and a peer that answers when it is told to. */
+  function makeSlow(options?: MeshOptions): Joined[] {
+    make({}, options);
+    const first = open();
+    mesh.until(answered([first]));
+    const asked: Joined[] = [];
+    mesh.onRequest = (joined) => {
+      joined.attach(false);
+      asked.push(joined);
+    };
+    return asked;
+  }
+
+  const openEarly = () => open(mesh.route({ sendsEarly: true }));
+
+  it('arrive with the CONNECT, and what follows after the answer', () => {
+    const asked = makeSlow();
+    const joined = openEarly();
+    joined.write('first words');
+    mesh.until(() => asked.length === 1);
+    expect(`${asked[0]!.read(11)}`).toBe('first words');
+    joined.write(' and more');
+    settle(mesh.reactor);
+    expect([joined.events, joined.stream.bytesToTunnel]).toEqual([[], 11]);
+    asked[0]!.stream.accept([]);
+    expect(`${asked[0]!.read(9)}`).toBe(' and more');
+    asked[0]!.write('the answer');
+    expect(`${joined.read(10)}`).toBe('the answer');
+    expect([joined.stream.bytesToTunnel, asked[0]!.stream.bytesFromTunnel]).toEqual([20, 20]);
+  });
+
+  it('are 16 KiB at most, once', () => {
+    const asked = makeSlow();
+    const joined = openEarly();
+    const words = randomBytes(50_000);
+    joined.write(words);
+    mesh.until(() => asked.length === 1);
+    const before = asked[0]!.read(16_384);
+    settle(mesh.reactor);
+    expect(receiveNow(asked[0]!.app)).toBeUndefined();
+    asked[0]!.stream.accept([]);
+    expect(Buffer.concat([before as Buffer, asked[0]!.read(50_000 - 16_384) as Buffer]).equals(words)).toBe(true);
+  });
+
+  it('leave the end of the application for after the answer', () => {
+    const asked = makeSlow();
+    const joined = openEarly();
+    joined.write('all of it');
+    libc().shutdown(joined.app, SHUT_WR);
+    mesh.until(() => asked.length === 1);
+    expect(`${asked[0]!.read(9)}`).toBe('all of it');
+    settle(mesh.reactor);
+    expect(receiveNow(asked[0]!.app)).toBeUndefined();
+    asked[0]!.stream.accept([]);
+    expect(asked[0]!.read()).toEqual(Buffer.alloc(0));
+  });
+
+  it('stay behind where the route does not say that its peer takes them, and on a tunnel whose SETTINGS have not come', () => {
+    const asked = makeSlow();
+    const plain = open();
+    plain.write('later');
+    const fresh = open(mesh.route({ key: 'two', sendsEarly: true }));
+    fresh.write('later');
+    mesh.until(() => asked.length === 2);
+    settle(mesh.reactor);
+    expect(asked.map(({ app }) => receiveNow(app))).toEqual([undefined, undefined]);
+    for (const each of asked) each.stream.accept([]);
+    for (const each of asked) expect(`${each.read(5)}`).toBe('later');
+  });
+
+  it.each([
+    ['4 MiB', undefined],
+    ['a window of 10 bytes', { serverHttp2: { initialWindowBytes: 10 } }],
+  ])(
+    'go through another tunnel where their peer refuses the CONNECT unprocessed, once and in order: %s',
+    (_, options) => {
+      const asked = makeSlow(options);
+      const take = mesh.onRequest;
+      mesh.onRequest = (joined) => {
+        mesh.onRequest = take;
+        joined.attach(false);
+        joined.stream.abort('weather', ErrorCode.REFUSED_STREAM);
+      };
+      const joined = openEarly();
+      joined.write('first words');
+      mesh.until(() => asked.length === 1);
+      expect(mesh.dials).toBe(2);
+      joined.write(', then others');
+      settle(mesh.reactor);
+      asked[0]!.stream.accept([]);
+      expect(`${asked[0]!.read(24)}`).toBe('first words, then others');
+      expect(joined.stream.bytesToTunnel).toBe(24);
+    },
+  );
+
+  it('are lost with a connection that is refused, whose application sees a reset', () => {
+    const asked = makeSlow();
+    const joined = openEarly();
+    joined.write('first words');
+    mesh.until(() => asked.length === 1);
+    asked[0]!.stream.refuse(401, 'a policy');
+    mesh.until(() => joined.closed !== false);
+    expect(joined.closed).toBe('http status: 401');
+    expect(joined.read()).toBe('reset');
+    // The tunnel is as it was.
+    const next = openEarly();
+    next.write('next');
+    mesh.until(() => asked.length === 2);
+    expect(`${asked[1]!.read(4)}`).toBe('next');
   });
 });
 
