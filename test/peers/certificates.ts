@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from 'vitest';
 import { leafExtensions } from '../../src/identity/certificate-writer.ts';
 import type { SpiffeId, WorkloadCertificate } from '../../src/identity/index.ts';
 import { encodePem } from '../../src/identity/pem.ts';
@@ -41,7 +42,8 @@ export function certificateOf(name: Workload): WorkloadCertificate {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'ambient-peers-'));
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+// Not at the exit of the process, which vitest's workers never come to.
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 writeFileSync(join(folder, 'ca.pem'), rootsPem);
 for (const [name, one] of Object.entries(made)) {
   writeFileSync(join(folder, `${name}.pem`), pemOf(one));
