@@ -406,6 +406,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
   #onTick(): void {
     this.http2.tick(this.reactor.nowMs);
     if (this.closed) return;
+    this.#tls?.tidy();
     this.reactor.timers(TICK_MS).arm(this.#tick, this.reactor.nowMs);
     this.flushLater();
   }

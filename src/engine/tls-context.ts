@@ -14,7 +14,6 @@ import {
   SSL_CTRL_SET_READ_AHEAD,
   SSL_CTRL_SET_SESS_CACHE_MODE,
   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER,
-  SSL_MODE_RELEASE_BUFFERS,
   SSL_OP_NO_RX_CERTIFICATE_COMPRESSION,
   SSL_OP_NO_TX_CERTIFICATE_COMPRESSION,
   SSL_SESS_CACHE_OFF,
@@ -96,7 +95,7 @@ export class TlsContext {
     ssl.SSL_CTX_set_num_tickets(ctx, 0);
     // OpenSSL 3.5 would compress our chain anew for each handshake (RFC 8879), which costs more than all of its cryptography.
     ssl.SSL_CTX_set_options(ctx, SSL_OP_NO_TX_CERTIFICATE_COMPRESSION + SSL_OP_NO_RX_CERTIFICATE_COMPRESSION);
-    ssl.SSL_CTX_ctrl(ctx, SSL_CTRL_MODE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS, 0);
+    ssl.SSL_CTX_ctrl(ctx, SSL_CTRL_MODE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, 0);
     ssl.SSL_CTX_ctrl(ctx, SSL_CTRL_SET_READ_AHEAD, 1, 0);
     ssl.SSL_CTX_set_default_read_buffer_len(ctx, READ_BUFFER_BYTES);
     ssl.SSL_CTX_set_alpn_protos(ctx, ALPN_H2, ALPN_H2.length);

@@ -58,6 +58,8 @@ export class TlsLeg {
   #ringEnd: Address = 0;
   /** False where the ring is known to be empty, which saves asking OpenSSL. */
   #ringMayHold = false;
+  /** Whether OpenSSL has its record buffers, some 50 KiB, and has used them since the last {@link tidy}. */
+  #buffers: 'none' | 'used' | 'unused' = 'none';
   #failure: string | undefined;
   #established = false;
   /** True inside SSL_do_handshake, which calls the verifier: nothing may be freed under it. */
@@ -139,6 +141,7 @@ export class TlsLeg {
     if (result === 1) {
       if (this.#verdict.identity === undefined) return this.#fail('the peer showed no certificate');
       this.#established = true;
+      this.#buffers = 'used';
     } else {
       const reason = ssl.SSL_get_error(this.#connection, result);
       if (reason !== SSL_ERROR_WANT_READ && reason !== SSL_ERROR_WANT_WRITE) {
@@ -177,6 +180,7 @@ export class TlsLeg {
         return total;
       }
       total += count;
+      this.#buffers = 'used';
       // A short record with nothing behind it: the socket is drained, as far as can be known without another system call.
       if (count < 16384 && ssl.SSL_has_pending(this.#connection) === 0) return total;
     }
@@ -195,6 +199,7 @@ export class TlsLeg {
     if (this.#connection === 0) return false;
     this.#ssl.ERR_clear_error();
     this.#ringMayHold = true;
+    this.#buffers = 'used';
     const count = this.#ssl.SSL_write(this.#connection, from, length);
     if (count === length) return true;
     const reason = this.#ssl.SSL_get_error(this.#connection, count);
@@ -223,6 +228,16 @@ export class TlsLeg {
     }
     this.#ringMayHold = false;
     return TLS_DONE;
+  }
+
+  /**
+   * Gives OpenSSL's record buffers back where nothing was read or written since the last call, unless part of a record is in them. Left to
+   * itself OpenSSL would free them behind every record, and allocate them for the next.
+   */
+  tidy(): void {
+    if (this.#connection === 0 || this.#shakingHands || this.#buffers === 'none') return;
+    if (this.#buffers === 'unused' && this.#ssl.SSL_free_buffers(this.#connection) === 1) this.#buffers = 'none';
+    else this.#buffers = 'unused';
   }
 
   /** Frees everything of OpenSSL's; an established session says close_notify first, as far as the socket takes it. */

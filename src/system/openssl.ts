@@ -87,6 +87,7 @@ function bind() {
     SSL_write: native<(ssl: Address, from: Address, length: number) => number>(
       'int SSL_write(uintptr_t, uintptr_t, int)',
     ),
+    SSL_free_buffers: native<(ssl: Address) => number>('int SSL_free_buffers(uintptr_t)'),
     SSL_has_pending: native<(ssl: Address) => number>('int SSL_has_pending(uintptr_t)'),
     SSL_shutdown: native<(ssl: Address) => number>('int SSL_shutdown(uintptr_t)'),
     SSL_get_error: native<(ssl: Address, result: number) => number>('int SSL_get_error(uintptr_t, int)'),
@@ -152,7 +153,6 @@ export const SSL_CTRL_SET_GROUPS_LIST = 92;
 export const SSL_CTRL_SET_MIN_PROTO_VERSION = 123;
 export const SSL_CTRL_GET_NEGOTIATED_GROUP = 134;
 export const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2;
-export const SSL_MODE_RELEASE_BUFFERS = 0x10;
 // Bits 32 and 33: sums, since JavaScript's bitwise operators end at 32. Unknown to OpenSSL before 3.2, which passes them over.
 export const SSL_OP_NO_TX_CERTIFICATE_COMPRESSION = 2 ** 32;
 export const SSL_OP_NO_RX_CERTIFICATE_COMPRESSION = 2 ** 33;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TlsContext } from '../../src/engine/index.ts';
 import {
   TLS_AGAIN,
@@ -11,9 +11,9 @@ import {
   TlsLeg,
   tlsBytes,
 } from '../../src/engine/tls-leg.ts';
-import { libc, NativeMemory } from '../../src/system/index.ts';
+import { libc, NativeMemory, openssl } from '../../src/system/index.ts';
 import { httpbinCredentials, sleepCredentials, verifier } from './mesh.ts';
-import { resetSocket, tcpPair } from './sockets.ts';
+import { receiveNow, resetSocket, sendAll, tcpPair } from './sockets.ts';
 
 const RECORD = 16_384;
 const memory = new NativeMemory(1 << 20);
@@ -157,6 +157,34 @@ describe('TlsLeg', () => {
       client.flush();
     }
     expect(received).toBe(total);
+  });
+
+  it('gives OpenSSL’s record buffers back when they rest, never with part of a record in them', () => {
+    shakeHands();
+    const freed = vi.spyOn(openssl(), 'SSL_free_buffers');
+    const outcomes = () => freed.mock.results.splice(0).map(({ value }) => value);
+    for (const round of [1, 2]) {
+      send(client, Buffer.alloc(RECORD, round));
+      expect(server.read(target.address, RECORD)).toBe(RECORD);
+      server.tidy();
+      expect(outcomes()).toEqual([]);
+      server.tidy();
+      server.tidy();
+      expect(outcomes()).toEqual([1]);
+    }
+    // A record in two pieces, as a slow network brings it.
+    const [near, far] = sockets;
+    send(client, randomBytes(1000));
+    const bytes = receiveNow(far) as Buffer;
+    sendAll(near, bytes.subarray(0, 700));
+    expect(server.read(target.address, RECORD)).toBe(TLS_AGAIN);
+    // Nothing was read since, as far as the leg's user can see.
+    send(server, Buffer.alloc(1));
+    for (let i = 0; i < 3; i++) server.tidy();
+    expect(outcomes()).toEqual([0, 0]);
+    sendAll(near, bytes.subarray(700));
+    expect(server.read(target.address, RECORD)).toBe(1000);
+    freed.mockRestore();
   });
 
   it('does nothing any more once it is closed', () => {
