@@ -241,6 +241,11 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
     this.flushLater();
   }
 
+  /** Nothing happens now: gives back what only traffic needs. */
+  rest(): void {
+    this.#tls?.rest();
+  }
+
   /** Sends what was written, once, at the end of this turn. */
   flushLater(): void {
     if (this.#state !== 'closed') this.reactor.defer(this);

@@ -5,7 +5,7 @@ import type { PipePool } from './pipe-pool.ts';
 import type { Deferred, Reactor } from './reactor.ts';
 import { RELAY_FAILED, RELAY_MORE, RelayDirection } from './relay-direction.ts';
 import { describeErrno, isConnected, type LegOwner, TcpLeg } from './tcp-leg.ts';
-import { Timer } from './timer-queue.ts';
+import { type Expiring, Timer } from './timer-queue.ts';
 
 /** Who wants to know how a relayed connection goes. */
 export interface RelayObserver {
@@ -27,14 +27,14 @@ export interface TcpRelayInit {
 }
 
 /** Two TCP connections joined, byte for byte: FIN for FIN and RST for RST, each direction by itself. */
-export class TcpRelay implements LegOwner, Deferred {
+export class TcpRelay implements LegOwner, Deferred, Expiring {
   readonly #reactor: Reactor;
   readonly #observer: RelayObserver;
   readonly #downstream: TcpLeg;
   readonly #upstream: TcpLeg;
   readonly #upwards: RelayDirection;
   readonly #downwards: RelayDirection;
-  readonly #deadline = new Timer({ onExpired: () => this.abort('connect: connection timed out') });
+  readonly #deadline = new Timer(this);
   #closed = false;
   deferred = false;
 
@@ -96,6 +96,10 @@ export class TcpRelay implements LegOwner, Deferred {
 
   onDeferred(): void {
     this.#pump();
+  }
+
+  onExpired(): void {
+    this.abort('connect: connection timed out');
   }
 
   onThrown(error: unknown): void {

@@ -9,6 +9,7 @@ import {
   NativeMemory,
   type OpenSsl,
   openssl,
+  releasePages,
   SSL_CTRL_GET_NEGOTIATED_GROUP,
   SSL_ERROR_SYSCALL,
   SSL_ERROR_WANT_READ,
@@ -58,7 +59,7 @@ export class TlsLeg {
   #ringEnd: Address = 0;
   /** False where the ring is known to be empty, which saves asking OpenSSL. */
   #ringMayHold = false;
-  /** Whether OpenSSL has its record buffers, some 50 KiB, and has used them since the last {@link tidy}. */
+  /** Whether OpenSSL has its record buffers, some 50 KiB, and has used them since the last {@link tidy} or {@link rest}. */
   #buffers: 'none' | 'used' | 'unused' = 'none';
   #failure: string | undefined;
   #established = false;
@@ -230,14 +231,20 @@ export class TlsLeg {
     return TLS_DONE;
   }
 
-  /**
-   * Gives OpenSSL's record buffers back where nothing was read or written since the last call, unless part of a record is in them. Left to
-   * itself OpenSSL would free them behind every record, and allocate them for the next.
-   */
+  /** To be called now and then: {@link rest}s where nothing was read or written since the last call. */
   tidy(): void {
+    if (this.#buffers === 'used') this.#buffers = 'unused';
+    else this.rest();
+  }
+
+  /**
+   * Gives memory back until it is needed again: OpenSSL's record buffers, unless part of a record is in them, and the ring's pages, unless
+   * something is in it. OpenSSL by itself would do so behind every record, and allocate for the next.
+   */
+  rest(): void {
     if (this.#connection === 0 || this.#shakingHands || this.#buffers === 'none') return;
-    if (this.#buffers === 'unused' && this.#ssl.SSL_free_buffers(this.#connection) === 1) this.#buffers = 'none';
-    else this.#buffers = 'unused';
+    if (!this.#ringMayHold && this.#ringEnd !== 0) releasePages(this.#ringEnd - OUTPUT_RING_BYTES, OUTPUT_RING_BYTES);
+    this.#buffers = this.#ssl.SSL_free_buffers(this.#connection) === 1 ? 'none' : 'unused';
   }
 
   /** Frees everything of OpenSSL's; an established session says close_notify first, as far as the socket takes it. */

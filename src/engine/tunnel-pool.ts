@@ -127,6 +127,11 @@ export class TunnelPool implements TunnelOwner {
     this.#serve(entry);
   }
 
+  /** Nothing happens now: gives back what only traffic needs. */
+  rest(): void {
+    for (const tunnel of this.#entryOf.keys()) tunnel.rest();
+  }
+
   /** Asks every peer for no more streams; tunnels close when their last stream ends. */
   drain(): void {
     this.#closed = true;

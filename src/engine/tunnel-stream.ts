@@ -5,7 +5,7 @@ import { type EngineMemory, SEND_BYTES } from './engine-memory.ts';
 import type { HboneTunnel } from './hbone-tunnel.ts';
 import type { Deferred, Reactor } from './reactor.ts';
 import { describeErrno, isConnected, type LegOwner, TcpLeg } from './tcp-leg.ts';
-import { Timer } from './timer-queue.ts';
+import { type Expiring, Timer } from './timer-queue.ts';
 
 /** Who wants to know how one joined connection goes. */
 export interface StreamObserver {
@@ -54,12 +54,12 @@ const EARLY_BYTES = 16 << 10;
  * The two directions end independently of each other. What the TCP side does not take is held back here, up to the stream's
  * flow-control window: credit goes back to the peer only for bytes that the kernel has taken.
  */
-export class TunnelStream implements LegOwner, Deferred {
+export class TunnelStream implements LegOwner, Deferred, Expiring {
   readonly observer: StreamObserver;
   readonly #reactor: Reactor;
   readonly #memory: EngineMemory;
   readonly #limits: StreamLimits;
-  readonly #deadline = new Timer({ onExpired: () => this.#onDeadline() });
+  readonly #deadline = new Timer(this);
   /** Payload bytes read from the TCP side and sent into the tunnel. */
   bytesToTunnel = 0;
   /** Payload bytes that came out of the tunnel for the TCP side. */
@@ -293,6 +293,14 @@ export class TunnelStream implements LegOwner, Deferred {
     this.#pump();
   }
 
+  onExpired(): void {
+    if (this.#leg?.connecting) this.refuse(503, 'connect: connection timed out');
+    else if (this.#declined !== undefined) {
+      this.#resetStream(ErrorCode.NO_ERROR);
+      this.#close(this.#declined, false);
+    } else this.abort('no answer to CONNECT in time');
+  }
+
   onThrown(error: unknown): void {
     this.abort(describeThrown(error), ErrorCode.INTERNAL_ERROR);
   }
@@ -305,14 +313,6 @@ export class TunnelStream implements LegOwner, Deferred {
       this.#reactor.report(error);
       this.onThrown(error);
     }
-  }
-
-  #onDeadline(): void {
-    if (this.#leg?.connecting) this.refuse(503, 'connect: connection timed out');
-    else if (this.#declined !== undefined) {
-      this.#resetStream(ErrorCode.NO_ERROR);
-      this.#close(this.#declined, false);
-    } else this.abort('no answer to CONNECT in time');
   }
 
   /** What was read of the TCP side before the answer is here still, so that another tunnel can do all of it. */

@@ -24,6 +24,7 @@ export { type Address, errno, type NativeCallback, native, nativeCallback } from
 export { addressOf, NativeMemory } from './native-memory.ts';
 export * from './openssl.ts';
 export { type ProgramMapping, programMappings, releaseProgramPages } from './program-pages.ts';
+export { releasePages } from './release-pages.ts';
 export { resetOnClose } from './reset-on-close.ts';
 export { decodeSockaddr, encodeSockaddr, isV4Mapped, SOCKADDR_BYTES } from './sockaddr.ts';
 export { errnoName, SystemError, type SystemErrorInit, UnsupportedPlatformError } from './system-error.ts';

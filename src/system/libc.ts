@@ -66,6 +66,7 @@ function bind() {
       'int epoll_wait(int, uintptr_t, int, int)',
     ),
 
+    getpagesize: native<() => number>('int getpagesize()'),
     madvise: native<(start: Address, length: number, advice: number) => number>(
       'int madvise(uintptr_t, uint64_t, int)',
     ),

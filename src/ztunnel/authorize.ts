@@ -1,5 +1,5 @@
 import type { Workload } from '../discovery/index.ts';
-import { tryParseSpiffeId } from '../identity/index.ts';
+import type { WorkloadIdentity } from '../identity/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
 import { type Connection, evaluate, explain, formatExplanation } from '../rbac/index.ts';
 import { closedByPolicy } from '../telemetry/index.ts';
@@ -15,7 +15,7 @@ export interface Authorized {
 /**
  * Facts section 3.7: judges a connection at its destination, and notes the verdict in its record.
  *
- * @param identity - the verified SPIFFE id of the source, undefined for plaintext
+ * @param identity - the verified identity of the source, undefined for plaintext
  * @returns what to keep for {@link stillAllowed}, or the failure to end the connection with
  */
 export function authorize(
@@ -23,14 +23,13 @@ export function authorize(
   record: ConnectionRecord,
   target: Workload,
   address: SocketAddress,
-  identity: string | undefined,
+  identity: WorkloadIdentity | undefined,
 ): Authorized | string {
-  const parsed = identity === undefined ? undefined : tryParseSpiffeId(identity);
   const connection: Connection = {
     sourceIp: record.source.ip,
     destinationIp: address.ip,
     destinationPort: address.port,
-    identity: parsed,
+    identity,
   };
   const decision = evaluate(proxy.policies, target, connection);
   // Explaining walks every candidate again: only for those who asked, and for those who are turned away.

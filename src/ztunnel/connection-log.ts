@@ -35,6 +35,7 @@ export interface ConnectionRecord {
   hboneAddress: string | undefined;
   mutualTls: boolean;
   rbac: { readonly allowed: boolean; readonly reason: string; readonly explanation: string } | undefined;
+  /** For those who want decisions. */
   tunnel: LoggedTunnel | undefined;
   dialled: SocketAddress | undefined;
   dialledFrom: string | undefined;
@@ -80,7 +81,7 @@ export class ConnectionLog {
     this.#writer = new AccessLogWriter({ ...options.access, nowMs: options.wallClockMs });
   }
 
-  /** True where {@link ConnectionRecord.decision} and `rbac.explanation` are written anywhere. */
+  /** True where {@link ConnectionRecord.decision}, `rbac.explanation` and `tunnel` are written anywhere. */
   get wantsDecisions(): boolean {
     return this.#decisions !== undefined;
   }

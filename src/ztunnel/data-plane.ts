@@ -22,11 +22,6 @@ import { ProxyInstance } from './proxy-instance.ts';
 import { WorkloadsOfNode } from './served-workloads.ts';
 import { TlsContexts } from './tls-contexts.ts';
 
-function releaseMemory(): void {
-  releaseFreeMemory();
-  releaseProgramPages();
-}
-
 /** Bugs that are told of. */
 const MOST_BUGS = 100;
 
@@ -88,12 +83,18 @@ export class DataPlane {
     try {
       this.#node?.listen();
       this.#port.send({ type: 'listening' });
-      this.#collector = new IdleCollector(this.#proxy.reactor, { release: releaseMemory });
+      this.#collector = new IdleCollector(this.#proxy.reactor, { release: () => this.#rest() });
       this.#proxy.reactor.run();
     } finally {
       // Nothing closes a thread's descriptors when it ends.
       this.#close();
     }
+  }
+
+  #rest(): void {
+    for (const instance of this.#instances) instance.rest();
+    releaseFreeMemory();
+    releaseProgramPages();
   }
 
   get #instances(): ProxyInstance[] {

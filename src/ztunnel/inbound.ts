@@ -10,7 +10,7 @@ import {
 import { messageOf } from '../errors/index.ts';
 import { parseForwarded } from '../hbone/forwarded.ts';
 import type { HeaderField, Http2Request, Http2Stream } from '../http2/index.ts';
-import { parseSpiffeId, type SpiffeId } from '../identity/index.ts';
+import { parseSpiffeId, type SpiffeId, tryParseSpiffeId, type WorkloadIdentity } from '../identity/index.ts';
 import type { SocketAddress } from '../ip/index.ts';
 import { type Authorized, authorize } from './authorize.ts';
 import { capturedDestination } from './captured-destination.ts';
@@ -73,6 +73,8 @@ class InboundTunnel implements TunnelOwner {
   readonly instance: ProxyInstance;
   readonly source: SocketAddress;
   readonly local: SocketAddress;
+  /** Who is at the other end, for policies; known when the tunnel stands. */
+  peer: WorkloadIdentity | undefined;
   readonly #identity: string;
   readonly #tunnels: Map<HboneTunnel, InboundTunnel>;
 
@@ -108,7 +110,9 @@ class InboundTunnel implements TunnelOwner {
     return workload !== undefined && workloadIdentity(workload) === this.#identity ? workload : undefined;
   }
 
-  onTunnelReady(): void {}
+  onTunnelReady(tunnel: HboneTunnel): void {
+    if (tunnel.peerIdentity !== undefined) this.peer = tryParseSpiffeId(tunnel.peerIdentity);
+  }
 
   onTunnelCapacity(): void {}
 
@@ -132,19 +136,21 @@ class InboundTunnel implements TunnelOwner {
   ): void {
     const { proxy } = this.instance;
     const record = proxy.log.begin('inbound', this.source, this.local);
-    const connection = new InboundConnection(this, record, tunnel);
+    const connection = new InboundConnection(this, record);
     tunnel.adopt(connection.stream, http2Stream, endStream);
     record.mutualTls = true;
     record.sourceIdentity = tunnel.peerIdentity;
     record.destinationWorkload = this.workload;
     record.destinationIdentity = this.#identity;
     record.hboneAddress = request.authority;
-    record.tunnel = {
-      localIdentity: this.#identity,
-      peerIdentity: tunnel.peerIdentity ?? '',
-      tls: tunnel.description,
-      authority: request.authority ?? '',
-    };
+    if (proxy.log.wantsDecisions) {
+      record.tunnel = {
+        localIdentity: this.#identity,
+        peerIdentity: tunnel.peerIdentity ?? '',
+        tls: tunnel.description,
+        authority: request.authority ?? '',
+      };
+    }
     connection.begin(request);
   }
 }
@@ -155,12 +161,10 @@ class InboundConnection implements StreamObserver, LiveConnection {
   authorized: Authorized | undefined;
   readonly #owner: InboundTunnel;
   readonly #record: ConnectionRecord;
-  readonly #tunnel: HboneTunnel;
 
-  constructor(owner: InboundTunnel, record: ConnectionRecord, tunnel: HboneTunnel) {
+  constructor(owner: InboundTunnel, record: ConnectionRecord) {
     this.#owner = owner;
     this.#record = record;
-    this.#tunnel = tunnel;
     const { proxy } = owner.instance;
     this.stream = new TunnelStream(proxy.reactor, proxy.memory, this);
     owner.instance.took(this);
@@ -196,7 +200,7 @@ class InboundConnection implements StreamObserver, LiveConnection {
     record.decision = { kind: 'accept' };
     record.sourceWorkload = decision.sourceWorkload;
     record.destinationService = decision.destinationService;
-    const verdict = authorize(proxy, record, workload, decision.target, this.#tunnel.peerIdentity);
+    const verdict = authorize(proxy, record, workload, decision.target, this.#owner.peer);
     if (typeof verdict === 'string') return this.stream.refuse(401, verdict);
     this.authorized = verdict;
     record.dialled = decision.target;

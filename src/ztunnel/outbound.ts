@@ -3,6 +3,7 @@ import { type ConnectionAcceptor, type StreamObserver, type TunnelRoute, TunnelS
 import { formatForwarded } from '../hbone/forwarded.ts';
 import { formatTraceParent, makeTraceParent } from '../hbone/traceparent.ts';
 import type { HeaderField } from '../http2/index.ts';
+import { tryParseSpiffeId } from '../identity/index.ts';
 import { formatSocketAddress, type SocketAddress } from '../ip/index.ts';
 import { authorize } from './authorize.ts';
 import { capturedDestination } from './captured-destination.ts';
@@ -103,7 +104,8 @@ export class OutboundListener implements ConnectionAcceptor {
     inbound.sourceIdentity = record.sourceIdentity;
     inbound.destinationWorkload = decision.destinationWorkload;
     inbound.destinationService = decision.destinationService;
-    const verdict = authorize(proxy, inbound, decision.destinationWorkload, target, record.sourceIdentity);
+    const identity = record.sourceIdentity === undefined ? undefined : tryParseSpiffeId(record.sourceIdentity);
+    const verdict = authorize(proxy, inbound, decision.destinationWorkload, target, identity);
     if (typeof verdict === 'string') return refuse(proxy, fd, [record, inbound], verdict);
     relay(fd, {
       target,
@@ -193,12 +195,14 @@ class TunnelledConnection implements StreamObserver, LiveConnection {
     const record = this.#record;
     record.mutualTls = true;
     record.destinationIdentity = tunnel.peerIdentity;
-    record.tunnel = {
-      localIdentity: record.sourceIdentity ?? '',
-      peerIdentity: tunnel.peerIdentity,
-      tls: tunnel.description,
-      authority: record.hboneAddress ?? '',
-    };
+    if (this.#instance.proxy.log.wantsDecisions) {
+      record.tunnel = {
+        localIdentity: record.sourceIdentity ?? '',
+        peerIdentity: tunnel.peerIdentity,
+        tls: tunnel.description,
+        authority: record.hboneAddress ?? '',
+      };
+    }
     // In the words that tools look for (facts section 11.5).
     if (status !== 200) stream.abort(`http status: ${statusText(status)}`);
   }

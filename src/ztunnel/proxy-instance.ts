@@ -94,6 +94,12 @@ export class ProxyInstance {
     this.proxy.live.delete(connection);
   }
 
+  /** Nothing happens now: gives back what only traffic needs. */
+  rest(): void {
+    this.pool.rest();
+    for (const tunnel of this.inbound.tunnels.keys()) tunnel.rest();
+  }
+
   get draining(): boolean {
     return this.#onDrained !== undefined;
   }

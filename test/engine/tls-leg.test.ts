@@ -172,6 +172,17 @@ describe('TlsLeg', () => {
       server.tidy();
       expect(outcomes()).toEqual([1]);
     }
+    // What is on its way out stays.
+    const words = randomBytes(100_000);
+    words.copy(memory.buffer);
+    expect(client.write(memory.address, words.length)).toBe(true);
+    client.rest();
+    expect(outcomes()).toEqual([1]);
+    expect(client.flush()).toBe(TLS_DONE);
+    expect(server.read(target.address, 1 << 17)).toBe(words.length);
+    expect(target.buffer.subarray(0, words.length).equals(words)).toBe(true);
+    server.rest();
+    outcomes();
     // A record in two pieces, as a slow network brings it.
     const [near, far] = sockets;
     send(client, randomBytes(1000));
