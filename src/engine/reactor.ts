@@ -1,3 +1,5 @@
+// Not the global of the same name, which is looked up behind an accessor each time.
+import { performance } from 'node:perf_hooks';
 import { arch } from 'node:process';
 import {
   check,
@@ -65,8 +67,11 @@ export class Reactor {
   readonly #control = new NativeMemory(128);
   readonly #controlWords: Int32Array;
   readonly #timers: TimerQueue[] = [];
-  #deferred: Deferred[] = [];
-  #deferredNow: Deferred[] = [];
+  // Two lists that take turns and never shrink: emptying one by its length would have V8 make it anew, every turn.
+  #deferred: (Deferred | undefined)[] = [];
+  #deferredNow: (Deferred | undefined)[] = [];
+  #deferredCount = 0;
+  #deferredNowCount = 0;
   readonly #onUncaught: (error: unknown) => void;
   /** What {@link turn} throws at its end, each in a box: an `undefined` can be thrown too. */
   readonly #uncaught: { error: unknown }[] = [];
@@ -87,7 +92,7 @@ export class Reactor {
     this.#controlWords = new Int32Array(this.#control.buffer.buffer);
   }
 
-  /** Milliseconds of the monotonic clock, read once a turn. */
+  /** Milliseconds of the monotonic clock, read once a turn: a timer may be late by as long as the turn before it took. */
   get nowMs(): number {
     return this.#nowMs;
   }
@@ -136,7 +141,7 @@ export class Reactor {
   defer(work: Deferred): void {
     if (work.deferred) return;
     work.deferred = true;
-    this.#deferred.push(work);
+    this.#deferred[this.#deferredCount++] = work;
   }
 
   /** The queue of all timers of one duration; the same object for the same duration. */
@@ -160,7 +165,7 @@ export class Reactor {
   /** One turn; waits at most `maxWaitMs` for something to happen. */
   turn(maxWaitMs: number): void {
     this.#nextEvent = 0;
-    this.#eventCount = this.#wait(this.#deferred.length > 0 ? 0 : this.#waitMs(maxWaitMs));
+    this.#eventCount = this.#wait(this.#deferredCount > 0 ? 0 : this.#waitMs(maxWaitMs));
     this.#eventsSeen += this.#eventCount;
     this.#nowMs = monotonicMs();
     // One try for the whole turn; what threw is behind the marks when the turn goes on.
@@ -208,21 +213,23 @@ export class Reactor {
 
   #runDeferred(): void {
     // Something left from before: the last run of it threw.
-    if (this.#deferredNow.length === 0) {
-      if (this.#deferred.length === 0) return;
+    if (this.#nextDeferred === this.#deferredNowCount) {
+      if (this.#deferredCount === 0) return;
       const work = this.#deferred;
       this.#deferred = this.#deferredNow;
       this.#deferredNow = work;
+      this.#deferredNowCount = this.#deferredCount;
+      this.#deferredCount = 0;
       this.#nextDeferred = 0;
     }
     const work = this.#deferredNow;
-    while (this.#nextDeferred < work.length) {
-      const item = work[this.#nextDeferred++]!;
+    while (this.#nextDeferred < this.#deferredNowCount) {
+      const item = work[this.#nextDeferred]!;
+      work[this.#nextDeferred++] = undefined;
       this.#current = item;
       item.deferred = false;
       item.onDeferred();
     }
-    work.length = 0;
     this.#current = undefined;
   }
 
@@ -242,7 +249,7 @@ export class Reactor {
     let deadlineMs = this.#nowMs + maxWaitMs;
     for (const queue of this.#timers) deadlineMs = Math.min(deadlineMs, queue.nextDeadlineMs);
     // Rounded up: a wait that ends just before a deadline would spin until it is reached.
-    return Math.max(0, Math.ceil(deadlineMs - monotonicMs()));
+    return Math.max(0, Math.ceil(deadlineMs - this.#nowMs));
   }
 
   #wait(timeoutMs: number): number {
