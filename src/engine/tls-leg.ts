@@ -166,6 +166,7 @@ export class TlsLeg {
     const ssl = this.#ssl;
     ssl.ERR_clear_error();
     this.drained = true;
+    this.#buffers = 'used';
     let total = 0;
     // A record holds at most 16 KiB, and SSL_read gives one at a time.
     while (length - total >= 16384) {
@@ -181,7 +182,6 @@ export class TlsLeg {
         return total;
       }
       total += count;
-      this.#buffers = 'used';
       // A short record with nothing behind it: the socket is drained, as far as can be known without another system call.
       if (count < 16384 && ssl.SSL_has_pending(this.#connection) === 0) return total;
     }
