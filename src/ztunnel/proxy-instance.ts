@@ -7,6 +7,7 @@ import { createDialler, type Dialler } from './dialler.ts';
 import { InboundListener } from './inbound.ts';
 import { InboundPlaintextListener } from './inbound-plaintext.ts';
 import { localCongestionControl } from './local-congestion-control.ts';
+import { migrateHandshakes } from './migrate-handshakes.ts';
 import { OutboundListener } from './outbound.ts';
 import type { LiveConnection, ProxyContext } from './proxy-context.ts';
 import type { ServedWorkloads } from './served-workloads.ts';
@@ -43,6 +44,7 @@ export class ProxyInstance {
   readonly #localCongestionControl: string | undefined;
   readonly #listeners: TcpListener[] = [];
   readonly #drainCheck = new Timer({ onExpired: () => this.#reportWhenDrained() });
+  #endMigration: (() => void) | undefined;
   /** Whom to tell; undefined while it serves. */
   #onDrained: (() => void)[] | undefined;
 
@@ -108,6 +110,8 @@ export class ProxyInstance {
   drain(onDrained: () => void): void {
     if (this.#onDrained === undefined) {
       this.#onDrained = [];
+      // What comes between the last accept and the close goes to the proxy that takes over.
+      if (this.#init.reusePort) this.#endMigration = migrateHandshakes(this.#init.namespace ?? this.proxy.home);
       this.#acceptWaiting();
       this.#closeListeners();
       // Outbound tunnels end with the instance: what was accepted may still need one.
@@ -124,6 +128,8 @@ export class ProxyInstance {
     for (const connection of [...this.live]) connection.abort(CLOSED_BY_DRAIN);
     this.pool.close();
     for (const tunnel of [...this.inbound.tunnels.keys()]) tunnel.close(CLOSED_BY_DRAIN);
+    this.#endMigration?.();
+    this.#endMigration = undefined;
     this.#init.namespace?.close();
     this.#sayDrained();
   }
