@@ -1,6 +1,8 @@
 import { AmbientError } from '../errors/index.ts';
 import { listConntrack } from '../netlink/conntrack/index.ts';
 import { MessageWriter, type Netlink, NetlinkError, NFNL_SUBSYS_IPSET, openNetlink } from '../netlink/index.ts';
+import { NFT_REG_1 } from '../netlink/nftables/constants.ts';
+import { IP_CT_DIR_ORIGINAL, NFT_CT_SRC_IP } from '../netlink/nftables/expressions/ct.ts';
 import {
   Batch,
   type Chain,
@@ -25,8 +27,10 @@ const isTransparent: Expression[] = [
   { type: 'socket', key: 0, dreg: 1 },
   { type: 'cmp', sreg: 1, op: 0, value: Uint8Array.of(1) },
 ];
-// NFT_CT_SRC_IP, original direction, into register 1: since Linux 4.17.
-const openedBySomebody: Expression[] = [{ type: 'ct', key: 19, dreg: 1, direction: 0 }];
+/** Since Linux 4.17. */
+const openedBySomebody: Expression[] = [
+  { type: 'ct', key: NFT_CT_SRC_IP, dreg: NFT_REG_1, direction: IP_CT_DIR_ORIGINAL },
+];
 
 interface Scratch {
   readonly route: Netlink;

@@ -12,19 +12,17 @@ const MIGRATE = 'net.ipv4.tcp_migrate_req';
  * @returns puts the parameter back as it was
  */
 export function migrateHandshakes(namespace: NetworkNamespace): () => void {
-  const write = (value: string) => {
-    try {
-      writeSysctl(namespace, MIGRATE, value);
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-    }
-  };
-  try {
-    if (readSysctl(namespace, MIGRATE) !== '0') return () => {};
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    return () => {};
-  }
+  const write = (value: string) => unlessRefused(() => writeSysctl(namespace, MIGRATE, value));
+  if (unlessRefused(() => readSysctl(namespace, MIGRATE)) !== '0') return () => {};
   write('1');
   return () => write('0');
+}
+
+function unlessRefused<T>(attempt: () => T): T | undefined {
+  try {
+    return attempt();
+  } catch (error) {
+    if (error instanceof SystemError) return undefined;
+    throw error;
+  }
 }
