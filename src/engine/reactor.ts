@@ -16,6 +16,7 @@ import {
   NativeMemory,
   SystemError,
 } from '../system/index.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { TimerQueue } from './timer-queue.ts';
 
 /** A descriptor that the reactor watches for its owner. */
@@ -42,6 +43,11 @@ export interface ReactorOptions {
    * Default: the turn does all it has to do, and then throws the first of it.
    */
   readonly onUncaught?: (error: unknown) => void;
+  /**
+   * How long a wait may look for events again and again before it sleeps, in milliseconds and parts of them, where messages follow each
+   * other fast (it waits asleep again once that was in vain). Between two looks the processor is offered to everybody else (`sched_yield(2)`). Default 0: never.
+   */
+  readonly busyPollMs?: number;
 }
 
 // struct epoll_event is packed on x86-64 only (<linux/eventpoll.h>: EPOLL_PACKED).
@@ -67,6 +73,7 @@ export class Reactor {
   readonly #control = new NativeMemory(128);
   readonly #controlWords: Int32Array;
   readonly #timers: TimerQueue[] = [];
+  readonly #busyPoll: BusyPoll | undefined;
   // Two lists that take turns and never shrink: emptying one by its length would have V8 make it anew, every turn.
   #deferred: (Deferred | undefined)[] = [];
   #deferredNow: (Deferred | undefined)[] = [];
@@ -86,6 +93,7 @@ export class Reactor {
 
   constructor(options: ReactorOptions = {}) {
     this.#onUncaught = options.onUncaught ?? ((error) => this.#uncaught.push({ error }));
+    this.#busyPoll = options.busyPollMs ? new BusyPoll(options.busyPollMs) : undefined;
     this.#libc = libc();
     this.#epoll = new FileDescriptor(check(this.#libc.epoll_create1(EPOLL_CLOEXEC), 'epoll_create1'), 'epoll');
     this.#events = new Int32Array(this.#eventMemory.buffer.buffer);
@@ -100,6 +108,11 @@ export class Reactor {
   /** Events of descriptors so far: as many as a moment ago means that nothing has happened since. */
   get eventsSeen(): number {
     return this.#eventsSeen;
+  }
+
+  /** Waits so far that began by polling. */
+  get polls(): number {
+    return this.#busyPoll?.polls ?? 0;
   }
 
   /** Watches `pollable.fd` for `events`. @throws {SystemError} with `syscall: 'epoll_ctl'`; then nothing has changed */
@@ -168,6 +181,7 @@ export class Reactor {
     this.#eventCount = this.#wait(this.#deferredCount > 0 ? 0 : this.#waitMs(maxWaitMs));
     this.#eventsSeen += this.#eventCount;
     this.#nowMs = monotonicMs();
+    this.#busyPoll?.end(this.#nowMs);
     // One try for the whole turn; what threw is behind the marks when the turn goes on.
     for (let done = false; !done; ) {
       try {
@@ -253,6 +267,28 @@ export class Reactor {
   }
 
   #wait(timeoutMs: number): number {
+    const busyPoll = this.#busyPoll;
+    if (busyPoll !== undefined && timeoutMs > 0) {
+      const fromMs = monotonicMs();
+      if (busyPoll.begin(fromMs, fromMs - this.#nowMs)) {
+        const count = this.#poll(fromMs + busyPoll.windowMs);
+        if (count > 0) return count;
+      }
+    }
+    return this.#look(timeoutMs);
+  }
+
+  #poll(untilMs: number): number {
+    do {
+      // Whoever wants this processor, first: it may be the one whose answer is waited for.
+      this.#libc.sched_yield();
+      const count = this.#look(0);
+      if (count > 0) return count;
+    } while (monotonicMs() < untilMs);
+    return 0;
+  }
+
+  #look(timeoutMs: number): number {
     const count = this.#libc.epoll_wait(this.#epoll.fd, this.#eventMemory.address, EVENTS_PER_WAIT, timeoutMs);
     if (count >= 0) return count;
     const reason = errno();

@@ -66,6 +66,8 @@ function bind() {
       'int epoll_wait(int, uintptr_t, int, int)',
     ),
 
+    sched_yield: native<() => number>('int sched_yield()'),
+
     getpagesize: native<() => number>('int getpagesize()'),
     madvise: native<(start: Address, length: number, advice: number) => number>(
       'int madvise(uintptr_t, uint64_t, int)',

@@ -4,6 +4,7 @@ import type { ZtunnelOptions } from './ztunnel-options.ts';
 /** As long as a timer goes. */
 const MAX_MS = 0x7fff_ffff;
 const MAX_WINDOW_BYTES = 0x7fff_ffff;
+const MAX_BUSY_POLL_MS = 1;
 const MODES: readonly string[] = ['node', 'dedicated', 'shared'];
 
 /**
@@ -30,7 +31,10 @@ export function checkZtunnelOptions(options: ZtunnelOptions): void {
   whole('packetMark', options.packetMark, 0, 0xffff_ffff);
   whole('drainDeadlineMs', options.drainDeadlineMs, 0, MAX_MS);
   whole('startTimeoutMs', options.startTimeoutMs, 1, MAX_MS);
-  const { http2 = {} } = options;
+  const { busyPollMs = 0, http2 = {} } = options;
+  if (!(busyPollMs >= 0 && busyPollMs <= MAX_BUSY_POLL_MS)) {
+    throw invalid('busyPollMs', `expected a number from 0 to ${MAX_BUSY_POLL_MS}, got ${busyPollMs}`);
+  }
   // RFC 9113 sections 6.5.2 and 6.9.1; a stream without a window would never move.
   whole('http2.initialWindowBytes', http2.initialWindowBytes, 1, MAX_WINDOW_BYTES);
   whole('http2.connectionWindowBytes', http2.connectionWindowBytes, 65_535, MAX_WINDOW_BYTES);

@@ -39,6 +39,8 @@ export interface DataPlaneOptions {
   readonly responseBaggage: boolean;
   /** Send a connection's first bytes behind its CONNECT. */
   readonly earlyData: boolean;
+  /** How long a wait polls where messages follow each other fast; 0: never. */
+  readonly busyPollMs: number;
 }
 
 /** What a data-plane thread is told of a pod that it is to serve. */

@@ -73,6 +73,7 @@ describe('ambient ztunnel: what it is told by arguments and variables', () => {
     for (const name of [
       ...['AMBIENT_NETNS', 'NODE_NAME', 'LOCAL_XDS_PATH', 'AMBIENT_CA_DIR', 'TRUST_DOMAIN'],
       ...['PROXY_MODE', 'AMBIENT_PODS_PATH', 'PROXY_WORKLOAD_INFO', 'IPV6_ENABLED'],
+      ...['AMBIENT_DECISION_LOG', 'AMBIENT_EARLY_DATA', 'AMBIENT_BUSY_POLL_US'],
     ]) {
       expect(stdout).toContain(name);
     }
@@ -105,6 +106,9 @@ describe('ambient ztunnel: what it is told by arguments and variables', () => {
     ['IPV6_ENABLED', 'neither true nor false', 'maybe', { PROXY_MODE: 'shared', AMBIENT_PODS_PATH: 'x' }],
     ['LOG_FORMAT', 'a format that there is not', 'xml'],
     ['SECRET_TTL', 'no duration', 'soon'],
+    ['AMBIENT_EARLY_DATA', 'neither true nor false', 'maybe'],
+    ['AMBIENT_BUSY_POLL_US', 'no number', '100us'],
+    ['AMBIENT_BUSY_POLL_US', 'more than there can be', '1001'],
     ['ZTUNNEL_WORKER_THREADS', 'more than there can be', '65'],
     ['HTTP2_FRAME_SIZE', 'less than RFC 9113 section 6.5.2 allows', '100'],
   ];

@@ -131,6 +131,57 @@ describe('Reactor: descriptors', () => {
   });
 });
 
+describe('Reactor: busyPollMs', () => {
+  let polling: Reactor;
+  beforeEach(() => {
+    polling = new Reactor({ busyPollMs: 1 });
+  });
+  afterEach(() => polling.close());
+
+  /** A descriptor that always has something, since nobody reads it. */
+  function watchEver(of: Reactor): { watched: Watched; close: () => void } {
+    const [near, far] = tcpPair();
+    sendAll(far, Buffer.from('x'));
+    const watched = new Watched(near);
+    of.add(watched, EPOLLIN);
+    const close = () => {
+      of.remove(watched);
+      for (const fd of [near, far]) libc().close(fd);
+    };
+    return { watched, close };
+  }
+
+  it('looks before it sleeps where waits are short, and hands out what it finds', () => {
+    const { watched, close } = watchEver(polling);
+    for (let turns = 0; turns < 1000; turns++) polling.turn(1000);
+    expect(watched.seen).toEqual(new Array(1000).fill(EPOLLIN));
+    // Not all: a turn that another program interrupted was a long one.
+    expect(polling.polls).toBeGreaterThan(100);
+    close();
+  });
+
+  it('goes to sleep after a poll in vain, and wakes in time for a timer', () => {
+    const { close } = watchEver(polling);
+    for (let turns = 0; turns < 1000; turns++) polling.turn(1000);
+    close();
+    const { polls } = polling;
+    let expired = false;
+    const timer = new Timer({ onExpired: () => (expired = true) });
+    polling.timers(30).arm(timer, polling.nowMs);
+    const fromMs = performance.now();
+    while (!expired) polling.turn(1000);
+    expect(performance.now() - fromMs).toBeGreaterThan(25);
+    expect(polling.polls - polls).toBeLessThanOrEqual(1);
+  });
+
+  it('never polls by default', () => {
+    const { close } = watchEver(reactor);
+    for (let turns = 0; turns < 1000; turns++) reactor.turn(1000);
+    expect(reactor.polls).toBe(0);
+    close();
+  });
+});
+
 describe('Reactor: deferred work and timers', () => {
   it('runs deferred work after the events of the turn, in order, once however often asked', () => {
     const log: string[] = [];

@@ -1,0 +1,80 @@
+/** Short waits in a row that come before a poll; after polls in vain up to the most. */
+const LEAST_STREAK = 2;
+const MOST_STREAK = 256;
+/** A wait asleep that is called short, in windows: falling asleep and being woken are a part of it, which a poll would not have had. */
+const SLEPT_WINDOWS = 2;
+/** A turn that takes longer moves streams, not messages: what comes next is better waited for asleep. */
+const SHORT_TURN_MS = 0.05;
+/** A poll that ends this much after its window was ousted: another program was given the processor, and kept it. */
+const OUSTED_MS = 1;
+/** How long nobody polls after that: twice as long where it happens again before so many polls, up to the most. */
+const LEAST_PAUSE_MS = 2;
+const MOST_PAUSE_MS = 100;
+const POLLS_BETWEEN = 1000;
+
+/**
+ * Decides which waits of a reactor begin by polling. To fall asleep and to be woken costs time at both ends of a conversation: some
+ * microseconds on a machine of one's own, tens of them on a virtual one, whose sleeping processor the host has to wake first. Where
+ * messages follow each other faster than that, looking again is better than sleeping. So waits are polled once some in a row were short
+ * and the turns between them were; a poll in vain asks for more of them the next time, each that was not for one less.
+ *
+ * Keeps no clock: times are milliseconds of its owner's.
+ */
+export class BusyPoll {
+  /** The longest that a wait is polled, before it goes on asleep. */
+  readonly windowMs: number;
+  #fromMs = 0;
+  #waiting = false;
+  #polling = false;
+  /** Short waits in a row. */
+  #streak = 0;
+  #streakNeeded = LEAST_STREAK;
+  #pauseMs = LEAST_PAUSE_MS;
+  #pauseUntilMs = 0;
+  #pollsSinceOusted = 0;
+  #polls = 0;
+
+  constructor(windowMs: number) {
+    this.windowMs = windowMs;
+  }
+
+  /** Waits so far that were polled. */
+  get polls(): number {
+    return this.#polls;
+  }
+
+  /** A wait begins, behind a turn that took `turnMs`. @returns whether to poll */
+  begin(nowMs: number, turnMs: number): boolean {
+    this.#fromMs = nowMs;
+    this.#waiting = true;
+    if (turnMs > SHORT_TURN_MS) this.#streak = 0;
+    this.#polling = this.#streak >= this.#streakNeeded && nowMs >= this.#pauseUntilMs;
+    if (this.#polling) this.#polls++;
+    return this.#polling;
+  }
+
+  /** The wait that began last is over. Nothing happens where none began. */
+  end(nowMs: number): void {
+    if (!this.#waiting) return;
+    this.#waiting = false;
+    const waitedMs = nowMs - this.#fromMs;
+    if (this.#polling) this.#afterPoll(waitedMs, nowMs);
+    else if (waitedMs > SLEPT_WINDOWS * this.windowMs) this.#streak = 0;
+    else if (this.#streak < MOST_STREAK) this.#streak++;
+  }
+
+  #afterPoll(waitedMs: number, nowMs: number): void {
+    this.#pollsSinceOusted++;
+    if (waitedMs <= this.windowMs) {
+      if (this.#streakNeeded > LEAST_STREAK) this.#streakNeeded--;
+      return;
+    }
+    this.#streak = 0;
+    this.#streakNeeded = Math.min(2 * this.#streakNeeded, MOST_STREAK);
+    if (waitedMs <= this.windowMs + OUSTED_MS) return;
+    const isRare = this.#pollsSinceOusted > POLLS_BETWEEN;
+    this.#pauseMs = isRare ? LEAST_PAUSE_MS : Math.min(2 * this.#pauseMs, MOST_PAUSE_MS);
+    this.#pauseUntilMs = nowMs + this.#pauseMs;
+    this.#pollsSinceOusted = 0;
+  }
+}
