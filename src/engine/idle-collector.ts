@@ -14,11 +14,14 @@ export interface IdleCollectorOptions {
   readonly mostHeapBytes?: number;
   /** Collects all garbage of this thread. Default: V8's own `gc()`. */
   readonly collect?: () => void;
-  /** Gives back what is free now. Default: nothing. */
+  /** Gives back what is free now: behind a collection, and at the two checks that follow. Default: nothing. */
   readonly release?: () => void;
   /** Bytes of the heap that are in use, garbage included. Default: what V8 says. */
   readonly heapBytes?: () => number;
 }
+
+/** What V8 compiles behind a collection uses pages of the program anew: given back once more, at the next checks that find nothing to do. */
+const RELEASES_BEHIND = 2;
 
 /**
  * Collects garbage while a reactor has nothing to do. V8 does so by itself where there is an event loop; a thread that waits in epoll has
@@ -37,6 +40,7 @@ export class IdleCollector {
   #eventsSeen = -1;
   #settledBytes = 0;
   #settledEvents = 0;
+  #releasesLeft = 0;
 
   constructor(reactor: Reactor, options: IdleCollectorOptions = {}) {
     this.#reactor = reactor;
@@ -67,11 +71,20 @@ export class IdleCollector {
     const heapBytes = this.#heapBytes();
     if (heapBytes > this.#mostHeapBytes) return;
     const hasGrown = heapBytes >= this.#settledBytes + this.#growthBytes;
-    if (!hasGrown && eventsSeen < this.#settledEvents + this.#leastEvents) return;
+    if (!hasGrown && eventsSeen < this.#settledEvents + this.#leastEvents) {
+      if (this.#releasesLeft > 0) this.#releaseAgain();
+      return;
+    }
     this.#collect();
     this.#release?.();
+    this.#releasesLeft = RELEASES_BEHIND;
     this.#settledBytes = this.#heapBytes();
     this.#settledEvents = eventsSeen;
+  }
+
+  #releaseAgain(): void {
+    this.#releasesLeft--;
+    this.#release?.();
   }
 }
 
