@@ -6,9 +6,9 @@ const SLEPT_WINDOWS = 2;
 /** A turn that takes longer moves streams, not messages: what comes next is better waited for asleep. */
 const SHORT_TURN_MS = 0.05;
 /** A poll that ends this much after its window was ousted: another program was given the processor, and kept it. */
-const OUSTED_MS = 1;
+const OUSTED_MS = 0.3;
 /** How long nobody polls after that: twice as long where it happens again before so many polls, up to the most. */
-const LEAST_PAUSE_MS = 2;
+const LEAST_PAUSE_MS = 5;
 const MOST_PAUSE_MS = 100;
 const POLLS_BETWEEN = 1000;
 
@@ -31,8 +31,8 @@ export class BusyPoll {
   #streakNeeded = LEAST_STREAK;
   #pauseMs = LEAST_PAUSE_MS;
   #pauseUntilMs = 0;
-  #pollsSinceOusted = 0;
   #polls = 0;
+  #oustedAtPoll = 0;
 
   constructor(windowMs: number) {
     this.windowMs = windowMs;
@@ -53,28 +53,31 @@ export class BusyPoll {
     return this.#polling;
   }
 
-  /** The wait that began last is over. Nothing happens where none began. */
+  /** The poll that began last found nothing in its window; what is left of the wait is spent asleep. */
+  gaveUp(nowMs: number): void {
+    this.#waiting = false;
+    this.#failed(nowMs);
+  }
+
+  /** Something happened, which ends the wait that began last. Nothing follows from it where none began, or its poll was given up. */
   end(nowMs: number): void {
     if (!this.#waiting) return;
     this.#waiting = false;
     const waitedMs = nowMs - this.#fromMs;
-    if (this.#polling) this.#afterPoll(waitedMs, nowMs);
-    else if (waitedMs > SLEPT_WINDOWS * this.windowMs) this.#streak = 0;
-    else if (this.#streak < MOST_STREAK) this.#streak++;
+    if (!this.#polling) {
+      if (waitedMs > SLEPT_WINDOWS * this.windowMs) this.#streak = 0;
+      else if (this.#streak < MOST_STREAK) this.#streak++;
+    } else if (waitedMs > this.windowMs) this.#failed(nowMs);
+    else if (this.#streakNeeded > LEAST_STREAK) this.#streakNeeded--;
   }
 
-  #afterPoll(waitedMs: number, nowMs: number): void {
-    this.#pollsSinceOusted++;
-    if (waitedMs <= this.windowMs) {
-      if (this.#streakNeeded > LEAST_STREAK) this.#streakNeeded--;
-      return;
-    }
+  #failed(nowMs: number): void {
     this.#streak = 0;
     this.#streakNeeded = Math.min(2 * this.#streakNeeded, MOST_STREAK);
-    if (waitedMs <= this.windowMs + OUSTED_MS) return;
-    const isRare = this.#pollsSinceOusted > POLLS_BETWEEN;
+    if (nowMs - this.#fromMs <= this.windowMs + OUSTED_MS) return;
+    const isRare = this.#polls - this.#oustedAtPoll > POLLS_BETWEEN;
     this.#pauseMs = isRare ? LEAST_PAUSE_MS : Math.min(2 * this.#pauseMs, MOST_PAUSE_MS);
     this.#pauseUntilMs = nowMs + this.#pauseMs;
-    this.#pollsSinceOusted = 0;
+    this.#oustedAtPoll = this.#polls;
   }
 }

@@ -271,21 +271,24 @@ export class Reactor {
     if (busyPoll !== undefined && timeoutMs > 0) {
       const fromMs = monotonicMs();
       if (busyPoll.begin(fromMs, fromMs - this.#nowMs)) {
-        const count = this.#poll(fromMs + busyPoll.windowMs);
+        const count = this.#poll(busyPoll, fromMs + busyPoll.windowMs);
         if (count > 0) return count;
       }
     }
     return this.#look(timeoutMs);
   }
 
-  #poll(untilMs: number): number {
-    do {
+  #poll(busyPoll: BusyPoll, untilMs: number): number {
+    for (;;) {
       // Whoever wants this processor, first: it may be the one whose answer is waited for.
       this.#libc.sched_yield();
       const count = this.#look(0);
       if (count > 0) return count;
-    } while (monotonicMs() < untilMs);
-    return 0;
+      const nowMs = monotonicMs();
+      if (nowMs < untilMs) continue;
+      busyPoll.gaveUp(nowMs);
+      return 0;
+    }
   }
 
   #look(timeoutMs: number): number {

@@ -16,9 +16,27 @@ class Life {
   wait(waitMs: number, turnMs = MESSAGE_MS): boolean {
     this.nowMs += turnMs;
     const polled = this.poll.begin(this.nowMs, turnMs);
+    if (polled && waitMs > WINDOW_MS) this.poll.gaveUp(this.nowMs + WINDOW_MS);
     this.nowMs += waitMs;
     this.poll.end(this.nowMs);
     return polled;
+  }
+
+  /** Short waits until one is polled, and then one in whose poll another program is given the processor for `awayMs`. */
+  oust(awayMs: number, finds: boolean): void {
+    while (!this.wait(SHORT_MS));
+    this.nowMs += MESSAGE_MS;
+    expect(this.poll.begin(this.nowMs, MESSAGE_MS)).toBe(true);
+    this.nowMs += awayMs;
+    if (!finds) this.poll.gaveUp(this.nowMs);
+    this.poll.end(this.nowMs);
+  }
+
+  /** How long, in whole milliseconds, nobody polls although every wait is as short as can be. */
+  pauseMs(): number {
+    const fromMs = this.nowMs;
+    while (!this.wait(0));
+    return Math.round(this.nowMs - fromMs);
   }
 
   /** How many of `count` such waits were polled. */
@@ -72,39 +90,35 @@ describe('BusyPoll', () => {
     expect(life.wait(SHORT_MS)).toBe(true);
   });
 
-  it('leaves the processor to whoever kept it: for longer each time, for 100 ms at most', () => {
+  it.each([true, false])(
+    'leaves the processor to whoever kept it: for longer each time, for 100 ms at most (found something: %s)',
+    (finds) => {
+      const life = new Life();
+      const pauses: number[] = [];
+      for (let ousted = 0; ousted < 8; ousted++) {
+        life.waits(300, SHORT_MS);
+        life.oust(3, finds);
+        pauses.push(life.pauseMs());
+      }
+      expect(pauses.map((ms) => Math.round(ms / 10) * 10)).toEqual([10, 20, 40, 80, 100, 100, 100, 100]);
+    },
+  );
+
+  it('takes nothing for that where nothing came: it polls again as soon as waits are short', () => {
     const life = new Life();
-    const pauses: number[] = [];
-    for (let ousted = 0; ousted < 8; ousted++) {
-      life.waits(300, SHORT_MS);
-      while (!life.poll.begin(life.nowMs, MESSAGE_MS)) {
-        life.nowMs += SHORT_MS;
-        life.poll.end(life.nowMs);
-      }
-      life.nowMs += 3;
-      life.poll.end(life.nowMs);
-      const fromMs = life.nowMs;
-      while (!life.poll.begin(life.nowMs, MESSAGE_MS)) {
-        life.nowMs += 0.01;
-        life.poll.end(life.nowMs);
-      }
-      pauses.push(Math.round(life.nowMs - fromMs));
-    }
-    expect(pauses).toEqual([4, 8, 16, 32, 64, 100, 100, 100]);
+    life.waits(10, SHORT_MS);
+    expect(life.wait(50)).toBe(true);
+    expect(life.pauseMs()).toBe(0);
   });
 
-  it('forgets so after a thousand polls that nobody ended', () => {
+  it('forgets so after a thousand polls that nobody ousted', () => {
     const life = new Life();
-    for (let ousted = 0; ousted < 8; ousted++) {
-      while (!life.wait(SHORT_MS));
-      while (!life.wait(3));
-    }
-    while (!life.wait(SHORT_MS));
-    life.waits(1000, SHORT_MS);
-    expect(life.wait(3)).toBe(true);
-    const fromMs = life.nowMs;
-    while (!life.wait(0.01));
-    expect(life.nowMs - fromMs).toBeLessThan(3);
+    life.waits(10, SHORT_MS);
+    for (let ousted = 0; ousted < 8; ousted++) life.oust(3, true);
+    life.pauseMs();
+    life.waits(1100, SHORT_MS);
+    life.oust(3, true);
+    expect(life.pauseMs()).toBe(5);
   });
 
   it('knows nothing of the end of a wait that did not begin', () => {
