@@ -27,8 +27,8 @@ const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environm
   TRUST_DOMAIN             default cluster.local
   AMBIENT_DECISION_LOG     file for one JSON object per connection; none by default
   AMBIENT_EARLY_DATA       false: no bytes of an application go out before the CONNECT for it is answered; true by default
-  AMBIENT_BUSY_POLL_US     how long to look for the next message before sleeping, 0 to 1000 microseconds, where they follow each other
-                           fast; 0 where processor time is rationed; by default 100 on a virtual machine, else 0
+  AMBIENT_BUSY_POLL_US     microseconds, 0 to 1000, for which a waiting thread looks for the next message before it sleeps, where they
+                           follow each other fast: less delay for more processor time; default 0
   ZTUNNEL_WORKER_THREADS   data-plane threads; default 1 here
   NETWORK, CLUSTER_ID, LOG_FORMAT, SECRET_TTL, POOL_*, HTTP2_*, CONNECTION_TERMINATION_DEADLINE as for the real ztunnel
 

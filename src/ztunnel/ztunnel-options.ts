@@ -61,8 +61,8 @@ export interface ZtunnelOptions {
   readonly earlyData?: boolean;
   /**
    * How long a data-plane thread that waits may look for events again and again before it sleeps, in milliseconds, at most 1. It does so
-   * only where messages follow each other fast, and offers the processor to others between two looks; still, what it takes of it counts
-   * as used: set 0, never, where processor time is rationed. Default 0.1 on a virtual machine with more processors than `threads`, else 0.
+   * only where messages follow each other fast, and offers the processor to others between two looks. 0.1 more than halves the time of a
+   * request on a virtual machine with processors to spare (docs/PERFORMANCE.md); what it takes of them counts as used. Default 0: never.
    */
   readonly busyPollMs?: number | undefined;
   /** How long {@link Ztunnel.drain} lets connections go on. Default 5,000. */
