@@ -24,8 +24,8 @@ export class BusyPoll {
   /** The longest that a wait is polled, before it goes on asleep. */
   readonly windowMs: number;
   #fromMs = 0;
-  #waiting = false;
-  #polling = false;
+  /** What is done of the wait that began last; `nothing` once it is over, or asleep after a poll. */
+  #waits: 'nothing' | 'asleep' | 'polling' = 'nothing';
   /** Short waits in a row. */
   #streak = 0;
   #streakNeeded = LEAST_STREAK;
@@ -46,25 +46,26 @@ export class BusyPoll {
   /** A wait begins, behind a turn that took `turnMs`. @returns whether to poll */
   begin(nowMs: number, turnMs: number): boolean {
     this.#fromMs = nowMs;
-    this.#waiting = true;
     if (turnMs > SHORT_TURN_MS) this.#streak = 0;
-    this.#polling = this.#streak >= this.#streakNeeded && nowMs >= this.#pauseUntilMs;
-    if (this.#polling) this.#polls++;
-    return this.#polling;
+    const polls = this.#streak >= this.#streakNeeded && nowMs >= this.#pauseUntilMs;
+    this.#waits = polls ? 'polling' : 'asleep';
+    if (polls) this.#polls++;
+    return polls;
   }
 
   /** The poll that began last found nothing in its window; what is left of the wait is spent asleep. */
   gaveUp(nowMs: number): void {
-    this.#waiting = false;
+    this.#waits = 'nothing';
     this.#failed(nowMs);
   }
 
   /** Something happened, which ends the wait that began last. Nothing follows from it where none began, or its poll was given up. */
   end(nowMs: number): void {
-    if (!this.#waiting) return;
-    this.#waiting = false;
+    const waits = this.#waits;
+    if (waits === 'nothing') return;
+    this.#waits = 'nothing';
     const waitedMs = nowMs - this.#fromMs;
-    if (!this.#polling) {
+    if (waits === 'asleep') {
       if (waitedMs > SLEPT_WINDOWS * this.windowMs) this.#streak = 0;
       else if (this.#streak < MOST_STREAK) this.#streak++;
     } else if (waitedMs > this.windowMs) this.#failed(nowMs);

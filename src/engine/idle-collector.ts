@@ -20,8 +20,8 @@ export interface IdleCollectorOptions {
   readonly heapBytes?: () => number;
 }
 
-/** What V8 compiles behind a collection uses pages of the program anew: given back once more, at the next checks that find nothing to do. */
-const RELEASES_BEHIND = 2;
+/** Right behind a collection, and at the next checks that find nothing to do: what V8 compiles meanwhile uses pages of the program anew. */
+const RELEASES = 3;
 
 /**
  * Collects garbage while a reactor has nothing to do. V8 does so by itself where there is an event loop; a thread that waits in epoll has
@@ -71,18 +71,13 @@ export class IdleCollector {
     const heapBytes = this.#heapBytes();
     if (heapBytes > this.#mostHeapBytes) return;
     const hasGrown = heapBytes >= this.#settledBytes + this.#growthBytes;
-    if (!hasGrown && eventsSeen < this.#settledEvents + this.#leastEvents) {
-      if (this.#releasesLeft > 0) this.#releaseAgain();
-      return;
+    if (hasGrown || eventsSeen >= this.#settledEvents + this.#leastEvents) {
+      this.#collect();
+      this.#settledBytes = this.#heapBytes();
+      this.#settledEvents = eventsSeen;
+      this.#releasesLeft = RELEASES;
     }
-    this.#collect();
-    this.#release?.();
-    this.#releasesLeft = RELEASES_BEHIND;
-    this.#settledBytes = this.#heapBytes();
-    this.#settledEvents = eventsSeen;
-  }
-
-  #releaseAgain(): void {
+    if (this.#releasesLeft === 0) return;
     this.#releasesLeft--;
     this.#release?.();
   }

@@ -45,7 +45,8 @@ export interface ReactorOptions {
   readonly onUncaught?: (error: unknown) => void;
   /**
    * How long a wait may look for events again and again before it sleeps, in milliseconds and parts of them, where messages follow each
-   * other fast (it waits asleep again once that was in vain). Between two looks the processor is offered to everybody else (`sched_yield(2)`). Default 0: never.
+   * other fast: it waits asleep again once that was in vain. Between two looks the processor is offered to everybody else
+   * (`sched_yield(2)`). Default 0: never.
    */
   readonly busyPollMs?: number;
 }

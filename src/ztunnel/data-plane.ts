@@ -38,8 +38,7 @@ export class DataPlane {
   readonly #bugs = new Set<string>();
 
   constructor(options: DataPlaneOptions, thread: ReactorThreadData) {
-    const { busyPollMs } = options;
-    const reactor = new Reactor({ busyPollMs, onUncaught: (error) => this.#warnOfBug(error) });
+    const reactor = new Reactor({ busyPollMs: options.busyPollMs, onUncaught: (error) => this.#warnOfBug(error) });
     const memory = new EngineMemory();
     const accessLog = new LogDescriptor(options.accessLogFd);
     const decisionLog = options.decisionLogFd < 0 ? undefined : new LogDescriptor(options.decisionLogFd);
