@@ -28,7 +28,7 @@ const USAGE = `ambient ztunnel: the node proxy, configured by ztunnel's environm
   AMBIENT_DECISION_LOG     file for one JSON object per connection; none by default
   AMBIENT_EARLY_DATA       false: no bytes of an application go out before the CONNECT for it is answered; true by default
   AMBIENT_BUSY_POLL_US     microseconds, 0 to 1000, for which a waiting thread looks for the next message before it sleeps, where they
-                           follow each other fast: less delay for more processor time; default 0
+                           follow each other fast; default 100 where there are more processors than data-plane threads, else 0
   ZTUNNEL_WORKER_THREADS   data-plane threads; default 1 here
   NETWORK, CLUSTER_ID, LOG_FORMAT, SECRET_TTL, POOL_*, HTTP2_*, CONNECTION_TERMINATION_DEADLINE as for the real ztunnel
 

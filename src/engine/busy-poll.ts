@@ -3,7 +3,10 @@ const LEAST_STREAK = 2;
 const MOST_STREAK = 256;
 /** A wait asleep that is called short, in windows: falling asleep and being woken are a part of it, which a poll would not have had. */
 const SLEPT_WINDOWS = 2;
-/** A turn that takes longer moves streams, not messages: what comes next is better waited for asleep. */
+/** A turn that reads more moves a stream, not messages: what comes next, and so many waits more, are better waited for asleep. */
+const STREAM_BYTES = 8 << 10;
+const STREAM_WAITS = 64;
+/** A turn that takes longer does more than to pass a message on: what comes next is waited for asleep. */
 const SHORT_TURN_MS = 0.05;
 /** A poll that ends this much after its window was ousted: another program was given the processor, and kept it. */
 const OUSTED_MS = 0.3;
@@ -26,7 +29,7 @@ export class BusyPoll {
   #fromMs = 0;
   /** What is done of the wait that began last; `nothing` once it is over, or asleep after a poll. */
   #waits: 'nothing' | 'asleep' | 'polling' = 'nothing';
-  /** Short waits in a row. */
+  /** Short waits in a row; below zero, how many are to come before any counts. */
   #streak = 0;
   #streakNeeded = LEAST_STREAK;
   #pauseMs = LEAST_PAUSE_MS;
@@ -43,10 +46,11 @@ export class BusyPoll {
     return this.#polls;
   }
 
-  /** A wait begins, behind a turn that took `turnMs`. @returns whether to poll */
-  begin(nowMs: number, turnMs: number): boolean {
+  /** A wait begins, behind a turn that took `turnMs` and read `readBytes` of payload. @returns whether to poll */
+  begin(nowMs: number, turnMs: number, readBytes: number): boolean {
     this.#fromMs = nowMs;
-    if (turnMs > SHORT_TURN_MS) this.#streak = 0;
+    if (readBytes > STREAM_BYTES) this.#streak = -STREAM_WAITS;
+    else if (turnMs > SHORT_TURN_MS) this.#breakStreak();
     const polls = this.#streak >= this.#streakNeeded && nowMs >= this.#pauseUntilMs;
     this.#waits = polls ? 'polling' : 'asleep';
     if (polls) this.#polls++;
@@ -66,19 +70,23 @@ export class BusyPoll {
     this.#waits = 'nothing';
     const waitedMs = nowMs - this.#fromMs;
     if (waits === 'asleep') {
-      if (waitedMs > SLEPT_WINDOWS * this.windowMs) this.#streak = 0;
+      if (waitedMs > SLEPT_WINDOWS * this.windowMs) this.#breakStreak();
       else if (this.#streak < MOST_STREAK) this.#streak++;
     } else if (waitedMs > this.windowMs) this.#failed(nowMs);
     else if (this.#streakNeeded > LEAST_STREAK) this.#streakNeeded--;
   }
 
   #failed(nowMs: number): void {
-    this.#streak = 0;
+    this.#breakStreak();
     this.#streakNeeded = Math.min(2 * this.#streakNeeded, MOST_STREAK);
     if (nowMs - this.#fromMs <= this.windowMs + OUSTED_MS) return;
     const isRare = this.#polls - this.#oustedAtPoll > POLLS_BETWEEN;
     this.#pauseMs = isRare ? LEAST_PAUSE_MS : Math.min(2 * this.#pauseMs, MOST_PAUSE_MS);
     this.#pauseUntilMs = nowMs + this.#pauseMs;
     this.#oustedAtPoll = this.#polls;
+  }
+
+  #breakStreak(): void {
+    if (this.#streak > 0) this.#streak = 0;
   }
 }

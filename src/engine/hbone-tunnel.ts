@@ -344,6 +344,7 @@ export class HboneTunnel implements Pollable, Deferred, Http2Sink<TunnelStream> 
       if (count === TLS_EOF || count === TLS_FAILED) {
         return this.#die(count === TLS_EOF ? 'the peer closed the tunnel' : `tls: ${tls.failure}`);
       }
+      this.reactor.tellRead(count);
       this.http2.receive(receive.buffer, 0, count);
       if (this.closed) return;
       if (tls.drained) break;

@@ -62,7 +62,8 @@ export interface ZtunnelOptions {
   /**
    * How long a data-plane thread that waits may look for events again and again before it sleeps, in milliseconds, at most 1. It does so
    * only where messages follow each other fast, and offers the processor to others between two looks. 0.1 more than halves the time of a
-   * request on a virtual machine with processors to spare (docs/PERFORMANCE.md); what it takes of them counts as used. Default 0: never.
+   * request on a virtual machine with processors to spare (docs/PERFORMANCE.md); what it takes of them counts as used. 0: never. Default
+   * 0.1 where Node knows of more processors than `threads` for this process, else 0.
    */
   readonly busyPollMs?: number | undefined;
   /** How long {@link Ztunnel.drain} lets connections go on. Default 5,000. */

@@ -22,6 +22,7 @@ import { listAddresses } from '../netlink/route/index.ts';
 import { namespacePath, openNamespace } from '../netns/index.ts';
 import { PolicySet } from '../rbac/index.ts';
 import { checkZtunnelOptions } from './check-options.ts';
+import { defaultBusyPollMs } from './default-busy-poll.ts';
 import type { DataPlaneOptions, DataPlaneStats, FromDataPlane, ToDataPlane } from './messages.ts';
 import { type PodOptions, PodService, type RemovePodOptions, type ServedPod } from './pod-service.ts';
 import { PodsFile } from './pods-file.ts';
@@ -295,7 +296,7 @@ class NodeProxy implements Ztunnel {
       decisionLogFd: decisionLogPath === undefined ? -1 : this.#openAppend(decisionLogPath),
       responseBaggage: this.#options.responseBaggage ?? true,
       earlyData: this.#options.earlyData ?? true,
-      busyPollMs: this.#options.busyPollMs ?? 0,
+      busyPollMs: this.#options.busyPollMs ?? defaultBusyPollMs(this.#options.threads ?? 1),
     };
   }
 

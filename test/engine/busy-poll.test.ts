@@ -3,9 +3,12 @@ import { BusyPoll } from '../../src/engine/busy-poll.ts';
 
 const WINDOW_MS = 0.1;
 const SHORT_MS = 0.02;
-/** Of a turn that moved a message, and of one that moved a stream. */
+/** Of a turn that passes a message on, and of one that does more. */
 const MESSAGE_MS = 0.01;
-const STREAM_MS = 0.2;
+const LONG_TURN_MS = 0.06;
+/** Of payload, in such a turn, and in one that moves a stream. */
+const MESSAGE_BYTES = 1024;
+const STREAM_BYTES = 16 << 10;
 
 /** A reactor's life without the reactor: turns and waits of given lengths, on a clock of its own. */
 class Life {
@@ -13,9 +16,9 @@ class Life {
   nowMs = 1000;
 
   /** A turn and the wait behind it. @returns whether that was polled */
-  wait(waitMs: number, turnMs = MESSAGE_MS): boolean {
+  wait(waitMs: number, turnMs = MESSAGE_MS, bytes = MESSAGE_BYTES): boolean {
     this.nowMs += turnMs;
-    const polled = this.poll.begin(this.nowMs, turnMs);
+    const polled = this.poll.begin(this.nowMs, turnMs, bytes);
     if (polled && waitMs > WINDOW_MS) this.poll.gaveUp(this.nowMs + WINDOW_MS);
     this.nowMs += waitMs;
     this.poll.end(this.nowMs);
@@ -26,7 +29,7 @@ class Life {
   oust(awayMs: number, finds: boolean): void {
     while (!this.wait(SHORT_MS));
     this.nowMs += MESSAGE_MS;
-    expect(this.poll.begin(this.nowMs, MESSAGE_MS)).toBe(true);
+    expect(this.poll.begin(this.nowMs, MESSAGE_MS, MESSAGE_BYTES)).toBe(true);
     this.nowMs += awayMs;
     if (!finds) this.poll.gaveUp(this.nowMs);
     this.poll.end(this.nowMs);
@@ -40,9 +43,9 @@ class Life {
   }
 
   /** How many of `count` such waits were polled. */
-  waits(count: number, waitMs: number, turnMs?: number): number {
+  waits(count: number, waitMs: number, turnMs?: number, bytes?: number): number {
     let polled = 0;
-    for (let left = count; left > 0; left--) if (this.wait(waitMs, turnMs)) polled++;
+    for (let left = count; left > 0; left--) if (this.wait(waitMs, turnMs, bytes)) polled++;
     return polled;
   }
 }
@@ -63,12 +66,39 @@ describe('BusyPoll', () => {
     expect(late.wait(SHORT_MS)).toBe(false);
   });
 
-  it('does not poll between turns that move streams, and not right after one', () => {
+  it('does not poll between long turns, and not right after one', () => {
     const life = new Life();
-    expect(life.waits(100, SHORT_MS, STREAM_MS)).toBe(0);
+    expect(life.waits(100, SHORT_MS, LONG_TURN_MS)).toBe(0);
     life.waits(10, SHORT_MS);
-    expect(life.wait(SHORT_MS, STREAM_MS)).toBe(false);
+    expect(life.wait(SHORT_MS, LONG_TURN_MS)).toBe(false);
     expect(life.wait(SHORT_MS)).toBe(false);
+    expect(life.waits(10, SHORT_MS)).toBe(10);
+  });
+
+  it('does not poll between the parts of a stream, however fast they come, nor for 64 short waits behind it', () => {
+    const life = new Life();
+    expect(life.waits(100, SHORT_MS, MESSAGE_MS, STREAM_BYTES)).toBe(0);
+    expect(life.waits(65, SHORT_MS)).toBe(0);
+    expect(life.waits(10, SHORT_MS)).toBe(10);
+    expect(life.wait(SHORT_MS, MESSAGE_MS, STREAM_BYTES)).toBe(false);
+    expect(life.waits(65, SHORT_MS)).toBe(0);
+    expect(life.wait(SHORT_MS)).toBe(true);
+  });
+
+  it('takes up to 8 KiB for messages', () => {
+    const life = new Life();
+    expect(life.waits(10, SHORT_MS, MESSAGE_MS, 8 << 10)).toBe(8);
+    expect(life.wait(SHORT_MS, MESSAGE_MS, (8 << 10) + 1)).toBe(false);
+  });
+
+  it('does not count long turns, long waits and polls in vain against a stream: 64 short waits are enough', () => {
+    const life = new Life();
+    life.wait(SHORT_MS, MESSAGE_MS, STREAM_BYTES);
+    life.waits(30, SHORT_MS);
+    life.wait(SHORT_MS, LONG_TURN_MS);
+    life.wait(50);
+    expect(life.waits(34, SHORT_MS)).toBe(0);
+    expect(life.wait(SHORT_MS)).toBe(true);
   });
 
   it('never polls where waits are long, and takes less than a hundredth of the time where they are just too long for it', () => {

@@ -174,6 +174,29 @@ describe('Reactor: busyPollMs', () => {
     expect(polling.polls - polls).toBeLessThanOrEqual(1);
   });
 
+  it('sleeps between the turns in which a handler told of the reading of a stream', () => {
+    const [near, far] = tcpPair();
+    sendAll(far, Buffer.from('x'));
+    const reader = new Watched(near, () => polling.tellRead(16 << 10));
+    polling.add(reader, EPOLLIN);
+    for (let turns = 0; turns < 1000; turns++) polling.turn(1000);
+    expect(reader.seen).toHaveLength(1000);
+    expect(polling.polls).toBe(0);
+    polling.remove(reader);
+    for (const fd of [near, far]) libc().close(fd);
+  });
+
+  it('counts what is read in a turn anew in each', () => {
+    const [near, far] = tcpPair();
+    sendAll(far, Buffer.from('x'));
+    const reader = new Watched(near, () => polling.tellRead(1000));
+    polling.add(reader, EPOLLIN);
+    for (let turns = 0; turns < 1000; turns++) polling.turn(1000);
+    expect(polling.polls).toBeGreaterThan(100);
+    polling.remove(reader);
+    for (const fd of [near, far]) libc().close(fd);
+  });
+
   it('never polls by default', () => {
     const { close } = watchEver(reactor);
     for (let turns = 0; turns < 1000; turns++) reactor.turn(1000);
