@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { HboneTunnel, TlsContext, type TunnelInit, type TunnelStream } from '../../src/engine/index.ts';
 import { ErrorCode, FRAME_HEADER_BYTES } from '../../src/http2/index.ts';
 import { libc, SHUT_WR } from '../../src/system/index.ts';
@@ -62,6 +62,17 @@ describe('HboneTunnel', () => {
     mesh.until(() => mesh.servers[0]!.closed);
     // GOAWAY, then the end: not a broken connection.
     expect(mesh.tunnelFailures).toEqual([undefined]);
+  });
+
+  it('tells the reactor what it reads, of the application and of the peer: streams are told from messages by it', () => {
+    makeMesh();
+    const { tunnel, first } = standing();
+    const told = vi.spyOn(mesh.reactor, 'tellRead');
+    first.write('x'.repeat(10_000));
+    mesh.inbound[0]!.read(10_000);
+    // From the application, and as one DATA frame from the client's tunnel.
+    expect(told.mock.calls.slice(0, 2)).toEqual([[10_000], [FRAME_HEADER_BYTES + 10_000]]);
+    tunnel.close();
   });
 
   it('a context closed by a rotation does not disturb a tunnel under way', () => {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { EngineMemory, type LegOwner, PipePool, Reactor, TcpLeg } from '../../src/engine/index.ts';
 import { RELAY_ENDED, RELAY_FAILED, RELAY_IDLE, RELAY_MORE, RelayDirection } from '../../src/engine/relay-direction.ts';
 import { libc, SHUT_WR } from '../../src/system/index.ts';
@@ -222,6 +222,20 @@ describe('RelayDirection', () => {
     expect(line.direction.pump()).toBe(RELAY_IDLE);
     // What a socket buffer, one pipe and one copied chunk hold.
     expect(bytes).toBeLessThan(16 << 20);
+    line.close();
+  });
+
+  it('tells the reactor what it reads, copied or spliced: streams are told from messages by it', () => {
+    const line = new Line();
+    const told = vi.spyOn(reactor, 'tellRead');
+    const write = writerOf(line.writer, randomBytes(4 << 20));
+    turnUntil(reactor, () => {
+      write();
+      while (receiveNow(line.reader)?.length);
+      line.pump();
+      return line.direction.finished;
+    });
+    expect(told.mock.calls.reduce((sum, [bytes]) => sum + bytes, 0)).toBe(4 << 20);
     line.close();
   });
 
