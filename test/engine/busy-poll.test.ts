@@ -50,6 +50,15 @@ class Life {
   }
 }
 
+/** Numbers from 0 up to 1, the same ones every time (Park and Miller). */
+function uniform(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 48_271) % 0x7fff_ffff;
+    return state / 0x7fff_ffff;
+  };
+}
+
 describe('BusyPoll', () => {
   it('polls once two waits in a row were short, and counts its polls', () => {
     const life = new Life();
@@ -106,6 +115,22 @@ describe('BusyPoll', () => {
     const life = new Life();
     const count = 20_000;
     expect((life.waits(count, 1.5 * WINDOW_MS) * WINDOW_MS) / (count * 1.5 * WINDOW_MS)).toBeLessThan(0.01);
+  });
+
+  it('leaves clients alone that do not wait for each other: under a hundredth of the time where 20,000 events a second come at random', () => {
+    const life = new Life();
+    const random = uniform(7);
+    const fromMs = life.nowMs;
+    let polledMs = 0;
+    let nextMs = life.nowMs;
+    for (let events = 0; events < 200_000; events++) {
+      nextMs -= 0.05 * Math.log(1 - random());
+      const waitMs = nextMs - life.nowMs - MESSAGE_MS;
+      if (waitMs <= 0) life.nowMs += MESSAGE_MS;
+      else if (life.wait(waitMs)) polledMs += Math.min(waitMs, WINDOW_MS);
+    }
+    expect(life.poll.polls).toBeGreaterThan(0);
+    expect(polledMs / (life.nowMs - fromMs)).toBeLessThan(0.01);
   });
 
   it('goes on after a poll in vain, and asks for twice as many short waits first', () => {
