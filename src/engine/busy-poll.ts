@@ -35,6 +35,8 @@ export class BusyPoll {
   #pauseMs = LEAST_PAUSE_MS;
   #pauseUntilMs = 0;
   #polls = 0;
+  /** Since the wait before began. */
+  #readBytes = 0;
   #oustedAtPoll = 0;
 
   constructor(windowMs: number) {
@@ -46,11 +48,17 @@ export class BusyPoll {
     return this.#polls;
   }
 
-  /** A wait begins, behind a turn that took `turnMs` and read `readBytes` of payload. @returns whether to poll */
-  begin(nowMs: number, turnMs: number, readBytes: number): boolean {
+  /** Payload was read, in the turn before the next wait. */
+  tellRead(bytes: number): void {
+    this.#readBytes += bytes;
+  }
+
+  /** A wait begins, behind a turn that took `turnMs`. @returns whether to poll */
+  begin(nowMs: number, turnMs: number): boolean {
     this.#fromMs = nowMs;
-    if (readBytes > STREAM_BYTES) this.#streak = -STREAM_WAITS;
+    if (this.#readBytes > STREAM_BYTES) this.#streak = -STREAM_WAITS;
     else if (turnMs > SHORT_TURN_MS) this.#breakStreak();
+    this.#readBytes = 0;
     const polls = this.#streak >= this.#streakNeeded && nowMs >= this.#pauseUntilMs;
     this.#waits = polls ? 'polling' : 'asleep';
     if (polls) this.#polls++;

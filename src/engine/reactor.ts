@@ -75,8 +75,6 @@ export class Reactor {
   readonly #controlWords: Int32Array;
   readonly #timers: TimerQueue[] = [];
   readonly #busyPoll: BusyPoll | undefined;
-  /** Payload read in this turn. */
-  #readBytes = 0;
   // Two lists that take turns and never shrink: emptying one by its length would have V8 make it anew, every turn.
   #deferred: (Deferred | undefined)[] = [];
   #deferredNow: (Deferred | undefined)[] = [];
@@ -155,7 +153,7 @@ export class Reactor {
 
   /** Tells of payload that a handler has read: a turn with much of it belongs to a stream, between whose parts no wait is polled. */
   tellRead(bytes: number): void {
-    this.#readBytes += bytes;
+    this.#busyPoll?.tellRead(bytes);
   }
 
   /** Calls `work.onDeferred()` after the events of this turn, once. Deferred work may defer itself again: to the next turn. */
@@ -278,9 +276,7 @@ export class Reactor {
     const busyPoll = this.#busyPoll;
     if (busyPoll !== undefined && timeoutMs > 0) {
       const fromMs = monotonicMs();
-      const bytes = this.#readBytes;
-      this.#readBytes = 0;
-      if (busyPoll.begin(fromMs, fromMs - this.#nowMs, bytes)) {
+      if (busyPoll.begin(fromMs, fromMs - this.#nowMs)) {
         const count = this.#poll(busyPoll, fromMs + busyPoll.windowMs);
         if (count > 0) return count;
       }

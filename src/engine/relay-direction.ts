@@ -2,7 +2,6 @@ import { FRAME_HEADER_BYTES } from '../http2/index.ts';
 import { EAGAIN, errno, type Libc, libc, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, tcpClosed } from '../system/index.ts';
 import type { EngineMemory } from './engine-memory.ts';
 import { PIPE_BYTES, type Pipe, type PipePool } from './pipe-pool.ts';
-import type { Reactor } from './reactor.ts';
 import type { TcpLeg } from './tcp-leg.ts';
 
 /** {@link RelayDirection.pump}: nothing to do until an event comes. */
@@ -26,7 +25,6 @@ const SPLICE_FLAGS = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
  * splice(2) through a pipe while the source has much to say, so an idle relay holds no pipe.
  */
 export class RelayDirection {
-  readonly #reactor: Reactor;
   readonly #source: TcpLeg;
   readonly #destination: TcpLeg;
   readonly #memory: EngineMemory;
@@ -39,8 +37,7 @@ export class RelayDirection {
   /** Payload bytes taken from the source so far. */
   bytes = 0;
 
-  constructor(reactor: Reactor, source: TcpLeg, destination: TcpLeg, memory: EngineMemory, pipes: PipePool) {
-    this.#reactor = reactor;
+  constructor(source: TcpLeg, destination: TcpLeg, memory: EngineMemory, pipes: PipePool) {
     this.#source = source;
     this.#destination = destination;
     this.#memory = memory;
@@ -87,7 +84,7 @@ export class RelayDirection {
       return 0;
     }
     if (count < 0) return source.open ? 0 : -1;
-    this.#took(count);
+    this.bytes += count;
     if (count === COPY_BYTES) this.#pipe = this.#pipes.take();
     const sent = destination.write(send.buffer, send.address, FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + count);
     return sent < 0 ? -1 : count;
@@ -104,7 +101,8 @@ export class RelayDirection {
       if (taken === 0) this.#sourceEnded = true;
       else if (taken > 0) {
         this.#inPipe += taken;
-        this.#took(taken);
+        this.bytes += taken;
+        source.wasRead(taken);
         moved = taken;
       } else {
         const reason = errno();
@@ -127,11 +125,6 @@ export class RelayDirection {
     }
     if (this.#inPipe === 0 && taken < SMALL_BYTES) this.close();
     return moved;
-  }
-
-  #took(bytes: number): void {
-    this.bytes += bytes;
-    this.#reactor.tellRead(bytes);
   }
 
   #finish(): typeof RELAY_ENDED {

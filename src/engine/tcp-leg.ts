@@ -145,9 +145,15 @@ export class TcpLeg implements Pollable {
     if (!this.#open) return LEG_FAILED;
     const count = this.#libc.recv(this.fd, to, length, 0);
     if (count < 0) return this.#readFailed(errno());
+    this.#reactor.tellRead(count);
     // A short read has emptied the socket, unless the end stands behind it, which no new edge would announce.
     if (count < length && !this.#hangup) this.#readable = false;
     return count;
+  }
+
+  /** What follows a read that was not made by {@link read} (splice) and brought something. */
+  wasRead(bytes: number): void {
+    this.#reactor.tellRead(bytes);
   }
 
   /** What follows a read that was not made by {@link read} (splice): EAGAIN or broken. */

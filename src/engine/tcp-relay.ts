@@ -54,8 +54,8 @@ export class TcpRelay implements LegOwner, Deferred, Expiring {
       this.#downstream.close();
       throw error;
     }
-    this.#upwards = new RelayDirection(reactor, this.#downstream, this.#upstream, memory, pipes);
-    this.#downwards = new RelayDirection(reactor, this.#upstream, this.#downstream, memory, pipes);
+    this.#upwards = new RelayDirection(this.#downstream, this.#upstream, memory, pipes);
+    this.#downwards = new RelayDirection(this.#upstream, this.#downstream, memory, pipes);
     if (this.#upstream.connecting) reactor.timers(init.connectMs ?? 10_000).arm(this.#deadline, reactor.nowMs);
   }
 

@@ -358,7 +358,6 @@ export class TunnelStream implements LegOwner, Deferred, Expiring {
         tunnel.flushLater();
         return this.#finishWhenBothEnded();
       }
-      this.#reactor.tellRead(count);
       this.bytesToTunnel += count;
       turn += count;
       http2.sendData(stream, send.buffer, FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + count, false);

@@ -32,6 +32,7 @@ import type { ZtunnelOptions } from './ztunnel-options.ts';
 
 /** Facts section 8.6: PACKET_MARK of a shared proxy, by which in-pod redirection knows its packets. */
 const INPOD_PACKET_MARK = 0x539;
+const DEFAULT_THREADS = 1;
 const DEFAULT_MAX_PODS = 1000;
 
 /** A running node proxy. */
@@ -128,7 +129,7 @@ class NodeProxy implements Ztunnel {
     this.#pods = new PodService({
       nodeName: options.nodeName,
       broadcast: (message) => this.#broadcast(message),
-      threads: options.threads ?? 1,
+      threads: options.threads ?? DEFAULT_THREADS,
       maxPods: options.maxPods ?? DEFAULT_MAX_PODS,
       drainDeadlineMs: options.podDrainDeadlineMs ?? 5000,
       registryWaitMs: options.podRegistryWaitMs ?? 5000,
@@ -254,7 +255,7 @@ class NodeProxy implements Ztunnel {
   }
 
   #startThreads(): void {
-    const { threads = 1, mode } = this.#options;
+    const { threads = DEFAULT_THREADS, mode } = this.#options;
     // A shared proxy that comes listens beside the one that goes.
     const options = this.#dataPlaneOptions(threads > 1 || mode === 'shared');
     for (let index = 0; index < threads; index++) {
@@ -296,7 +297,7 @@ class NodeProxy implements Ztunnel {
       decisionLogFd: decisionLogPath === undefined ? -1 : this.#openAppend(decisionLogPath),
       responseBaggage: this.#options.responseBaggage ?? true,
       earlyData: this.#options.earlyData ?? true,
-      busyPollMs: this.#options.busyPollMs ?? defaultBusyPollMs(this.#options.threads ?? 1),
+      busyPollMs: this.#options.busyPollMs ?? defaultBusyPollMs(this.#options.threads ?? DEFAULT_THREADS),
     };
   }
 

@@ -18,7 +18,8 @@ class Life {
   /** A turn and the wait behind it. @returns whether that was polled */
   wait(waitMs: number, turnMs = MESSAGE_MS, bytes = MESSAGE_BYTES): boolean {
     this.nowMs += turnMs;
-    const polled = this.poll.begin(this.nowMs, turnMs, bytes);
+    this.poll.tellRead(bytes);
+    const polled = this.poll.begin(this.nowMs, turnMs);
     if (polled && waitMs > WINDOW_MS) this.poll.gaveUp(this.nowMs + WINDOW_MS);
     this.nowMs += waitMs;
     this.poll.end(this.nowMs);
@@ -29,7 +30,7 @@ class Life {
   oust(awayMs: number, finds: boolean): void {
     while (!this.wait(SHORT_MS));
     this.nowMs += MESSAGE_MS;
-    expect(this.poll.begin(this.nowMs, MESSAGE_MS, MESSAGE_BYTES)).toBe(true);
+    expect(this.poll.begin(this.nowMs, MESSAGE_MS)).toBe(true);
     this.nowMs += awayMs;
     if (!finds) this.poll.gaveUp(this.nowMs);
     this.poll.end(this.nowMs);

@@ -139,10 +139,10 @@ describe('Reactor: busyPollMs', () => {
   afterEach(() => polling.close());
 
   /** A descriptor that always has something, since nobody reads it. */
-  function watchEver(of: Reactor): { watched: Watched; close: () => void } {
+  function watchEver(of: Reactor, onEvents?: () => void): { watched: Watched; close: () => void } {
     const [near, far] = tcpPair();
     sendAll(far, Buffer.from('x'));
-    const watched = new Watched(near);
+    const watched = new Watched(near, onEvents);
     of.add(watched, EPOLLIN);
     const close = () => {
       of.remove(watched);
@@ -175,26 +175,18 @@ describe('Reactor: busyPollMs', () => {
   });
 
   it('sleeps between the turns in which a handler told of the reading of a stream', () => {
-    const [near, far] = tcpPair();
-    sendAll(far, Buffer.from('x'));
-    const reader = new Watched(near, () => polling.tellRead(16 << 10));
-    polling.add(reader, EPOLLIN);
+    const { watched, close } = watchEver(polling, () => polling.tellRead(16 << 10));
     for (let turns = 0; turns < 1000; turns++) polling.turn(1000);
-    expect(reader.seen).toHaveLength(1000);
+    expect(watched.seen).toHaveLength(1000);
     expect(polling.polls).toBe(0);
-    polling.remove(reader);
-    for (const fd of [near, far]) libc().close(fd);
+    close();
   });
 
   it('counts what is read in a turn anew in each', () => {
-    const [near, far] = tcpPair();
-    sendAll(far, Buffer.from('x'));
-    const reader = new Watched(near, () => polling.tellRead(1000));
-    polling.add(reader, EPOLLIN);
+    const { close } = watchEver(polling, () => polling.tellRead(1000));
     for (let turns = 0; turns < 1000; turns++) polling.turn(1000);
     expect(polling.polls).toBeGreaterThan(100);
-    polling.remove(reader);
-    for (const fd of [near, far]) libc().close(fd);
+    close();
   });
 
   it('never polls by default', () => {

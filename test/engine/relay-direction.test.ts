@@ -39,7 +39,7 @@ class Line implements LegOwner {
     this.reader = reader;
     this.source = new TcpLeg(reactor, memory, from, this, false);
     this.destination = new TcpLeg(reactor, memory, to, this, false);
-    this.direction = new RelayDirection(reactor, this.source, this.destination, memory, pipes);
+    this.direction = new RelayDirection(this.source, this.destination, memory, pipes);
   }
 
   pump(): number {
@@ -242,7 +242,7 @@ describe('RelayDirection', () => {
   it('lets others have their turn after two MiB', () => {
     const endless = { readable: true, open: true, read: () => 60_000 } as unknown as TcpLeg;
     const bottomless = { pendingBytes: 0, connecting: false, write: () => 60_000 } as unknown as TcpLeg;
-    const direction = new RelayDirection(reactor, endless, bottomless, memory, pipes);
+    const direction = new RelayDirection(endless, bottomless, memory, pipes);
     expect(direction.pump()).toBe(RELAY_MORE);
     expect(direction.bytes).toBeGreaterThanOrEqual(2 << 20);
     expect(direction.bytes).toBeLessThan((2 << 20) + 60_000);
